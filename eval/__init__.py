@@ -1,0 +1,1 @@
+"""Judge rankings: measures, UDCG, LLM judges and their agreement, significance, reports."""

@@ -1,0 +1,1 @@
+"""Block-sparse attention over packed, ragged blocks: torch and Triton alone."""
