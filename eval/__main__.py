@@ -1,0 +1,31 @@
+"""Command line of the evaluation: `python -m eval SUBCOMMAND --help`.
+
+Enters: files of runs, qrels, labels. Leaves: tables on stdout, results in files, an exit code.
+
+    python -m eval measure qrels.tsv system.trec.gz
+"""
+
+import argparse
+import sys
+
+from configs.command import run_command
+from eval.commands.measure import add_measure_parser
+
+# A subcommand is one module of eval/commands and one line here. The modules import what is heavy
+# inside their run functions, so that --help answers at once.
+PARSERS = (add_measure_parser,)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval", description="Evaluate runs, judges and systems."
+    )
+    subparsers = parser.add_subparsers(metavar="SUBCOMMAND", required=True)
+    for add_parser in PARSERS:
+        add_parser(subparsers)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(build_parser()))
