@@ -9,11 +9,15 @@ import argparse
 import sys
 
 from configs.command import run_command
+from eval.commands.compare import add_compare_parser
 from eval.commands.measure import add_measure_parser
 
 # A subcommand is one module of eval/commands and one line here. The modules import what is heavy
 # inside their run functions, so that --help answers at once.
-PARSERS = (add_measure_parser,)
+PARSERS = (
+    add_measure_parser,
+    add_compare_parser,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
