@@ -1,1 +1,16 @@
 """Block-sparse attention over packed, ragged blocks: torch and Triton alone."""
+
+from importlib import metadata as _metadata
+
+# Hugging Face's distribution of this name unpacks over our files, and what is left is neither.
+if any(True for _ in _metadata.distributions(name="kernels")):
+    raise ImportError(
+        "the distribution `kernels` is installed beside blockseek and overwrites blockseek's own "
+        "package of that name: pip uninstall kernels, then reinstall blockseek"
+    )
+
+from kernels.block_attention import block_attention
+from kernels.dispatch import chosen_implementation
+from kernels.layout import BlockLayout, RequestBlocks
+
+__all__ = ["BlockLayout", "RequestBlocks", "block_attention", "chosen_implementation"]

@@ -1,0 +1,197 @@
+"""Block attention on the CPU: equal shapes through torch's flash attention, bits that stay put.
+
+In and out as `kernels.block_attention`, plus `backward`. Blocks are copied into zero-padded chunks
+of one shape (`cpu_plan`), a few thousand tokens at a time, so extra memory does not grow with the
+batch and no mask is larger than one block's. torch's kernel computes every (block, head) alone,
+which makes a passage's bits independent of its neighbours. A query row is computed per block and
+merged by `exact_sum`, which makes its bits independent of the order of the blocks.
+
+    o, lse = forward(q, k, v, layout, scale, causal=False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from kernels.block_attention.cpu_plan import Chunk, Plan, QueryTile, attention_plan
+from kernels.exact import exact_sum
+from kernels.layout import BlockLayout, Span
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+# Floats of partial query results held at once; heads are taken in groups to stay below it.
+_PARTIAL_FLOATS = 1 << 19
+
+
+def forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layout: BlockLayout,
+    scale: float,
+    causal: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """o [T,Hq,D] in q's dtype and lse [Hq,T] in fp32 (float64 for float64 inputs)."""
+    plan = attention_plan(layout, causal)
+    o = torch.empty(q.shape, dtype=q.dtype)
+    lse = torch.empty((q.shape[1], q.shape[0]), dtype=_wide(q.dtype))
+    for chunk in plan.local:
+        part, part_lse = _attend(q, k, v, chunk, scale)
+        for index, item in enumerate(chunk.items):
+            start, end = item.rows
+            o[start:end] = part[index, :, : end - start].transpose(0, 1)
+            lse[:, start:end] = part_lse[index, :, : end - start]
+    group = q.shape[1] // k.shape[1]
+    for heads, kv_heads in _head_groups(plan, k.shape[1], group, q.shape[2]):
+        _query_rows(
+            q[:, heads], k[:, kv_heads], v[:, kv_heads], plan, scale, o[:, heads], lse[heads]
+        )
+    return o, lse
+
+
+def backward(
+    grad_o: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    o: torch.Tensor,
+    lse: torch.Tensor,
+    layout: BlockLayout,
+    scale: float,
+    causal: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of q, k, v, in their dtypes; probabilities are recomputed from lse.
+
+    A query row's share of each block follows from its output and log-sum-exp over all blocks, so
+    the query block needs no second merge.
+    """
+    wide = _wide(q.dtype)
+    grad_q, grad_k, grad_v = (torch.zeros(x.shape, dtype=wide) for x in (q, k, v))
+    plan = attention_plan(layout, causal)
+    for chunk in (*plan.local, *plan.query):
+        rows = [(item.rows,) for item in chunk.items]
+        keys = [(item.prefix, item.own) for item in chunk.items]
+        row_lse = torch.zeros((len(rows), chunk.row_pad, q.shape[1]), dtype=wide)
+        for index, item in enumerate(chunk.items):
+            row_lse[index, : item.rows.length] = lse[:, slice(*item.rows)].T
+        parts = _flash_backward(
+            _gather(grad_o, rows, chunk.row_pad),
+            _gather(q, rows, chunk.row_pad),
+            _gather(k, keys, chunk.key_pad),
+            _gather(v, keys, chunk.key_pad),
+            _gather(o, rows, chunk.row_pad),
+            row_lse.transpose(1, 2),
+            0.0,
+            False,
+            attn_mask=_mask(chunk, wide),
+            scale=scale,
+        )
+        _scatter_add(grad_q, parts[0], rows)
+        _scatter_add(grad_k, parts[1], keys)
+        _scatter_add(grad_v, parts[2], keys)
+    return grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, chunk: Chunk, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """o [n,Hq,row_pad,D] and lse [n,Hq,row_pad] of the chunk's n items, each alone."""
+    keys = [(item.prefix, item.own) for item in chunk.items]
+    return _flash(
+        _gather(q, [(item.rows,) for item in chunk.items], chunk.row_pad),
+        _gather(k, keys, chunk.key_pad),
+        _gather(v, keys, chunk.key_pad),
+        0.0,
+        False,
+        attn_mask=_mask(chunk, _wide(q.dtype)),
+        scale=scale,
+    )
+
+
+def _gather(x: torch.Tensor, spans: Sequence[tuple[Span, ...]], pad: int) -> torch.Tensor:
+    """[n,H,pad,D]: the tokens of each item's spans one after the other, then zeros."""
+    _, H, D = x.shape
+    padded = torch.empty((len(spans), pad, H, D), dtype=_wide(x.dtype))
+    for row, pieces in zip(padded, spans, strict=True):
+        filled = 0
+        for start, end in pieces:
+            row[filled : filled + end - start] = x[start:end]
+            filled += end - start
+        row[filled:].zero_()
+    return padded.transpose(1, 2)
+
+
+def _scatter_add(grad: torch.Tensor, part: torch.Tensor, spans: Sequence[tuple[Span, ...]]) -> None:
+    for padded, pieces in zip(part.transpose(1, 2), spans, strict=True):
+        filled = 0
+        for start, end in pieces:
+            grad[start:end] += padded[filled : filled + end - start]
+            filled += end - start
+
+
+def _mask(chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
+    """0 where a key is seen and -inf elsewhere: [n,1,1,keys], or [1,1,rows,keys] if causal."""
+    key = torch.arange(chunk.key_pad)
+    if chunk.shift is None:
+        counts = [item.prefix.length + item.own.length for item in chunk.items]
+        seen = key < torch.tensor(counts)[:, None, None, None]
+    else:
+        # The padding lies behind every real row's last key, so it needs no mask of its own.
+        seen = (key <= torch.arange(chunk.row_pad)[:, None] + chunk.shift)[None, None]
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+
+
+def _head_groups(plan: Plan, kv_heads: int, group: int, D: int) -> Iterable[tuple[slice, slice]]:
+    """(query heads, key heads) slices, so small that their partial results fit the bound."""
+    if plan.partial_rows:
+        step = max(1, _PARTIAL_FLOATS // (plan.partial_rows * group * D))
+        for first in range(0, kv_heads, step):
+            last = min(first + step, kv_heads)
+            yield slice(first * group, last * group), slice(first, last)
+
+
+def _query_rows(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    plan: Plan,
+    scale: float,
+    o: torch.Tensor,
+    lse: torch.Tensor,
+) -> None:
+    """Fill the query blocks' rows of o [T,H,D] and lse [H,T] for some of the heads."""
+    _, H, D = q.shape
+    parts = torch.empty((plan.partial_rows, H, D), dtype=_wide(q.dtype))
+    parts_lse = torch.empty((plan.partial_rows, H), dtype=parts.dtype)
+    for chunk in plan.query:
+        part, part_lse = _attend(q, k, v, chunk, scale)
+        for index, item in enumerate(chunk.items):
+            count = item.rows.length
+            parts[item.partial : item.partial + count] = part[index, :, :count].transpose(0, 1)
+            parts_lse[item.partial : item.partial + count] = part_lse[index, :, :count].T
+    for tile in plan.tiles:
+        start, end = tile.rows
+        merged, merged_lse = _merge(parts, parts_lse, tile)
+        o[start:end] = merged
+        lse[:, start:end] = merged_lse.T
+
+
+def _merge(
+    parts: torch.Tensor, parts_lse: torch.Tensor, tile: QueryTile
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """o [rows,H,D] and lse [rows,H] over all blocks from those over each block (float64)."""
+    rows = slice(tile.partial, tile.partial + tile.parts * tile.rows.length)
+    shape = (tile.parts, tile.rows.length, *parts.shape[1:])
+    part, part_lse = parts[rows].view(shape), parts_lse[rows].view(shape[:3]).double()
+    largest = part_lse.amax(0)
+    total = exact_sum(torch.exp(part_lse - largest), torch.ones_like(largest))
+    lse = largest + torch.log(total)
+    terms = part * torch.exp(part_lse - lse)[..., None]
+    return exact_sum(terms, part.abs().amax((0, 3))[..., None].expand(shape[1:])), lse

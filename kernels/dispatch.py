@@ -1,0 +1,56 @@
+"""Which implementation of an operation runs: the plain reference, the CPU path or Triton.
+
+In: a device and, if the caller forces one, a name. Out: the name that will run.
+
+    chosen_implementation(torch.device("cpu"))  # 'cpu'
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Literal, get_args
+
+import torch
+
+Implementation = Literal["reference", "cpu", "triton"]
+IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
+
+
+def triton_is_interpreted() -> bool:
+    """Whether Triton kernels decorated from now on run on the CPU, in Triton's interpreter."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
+
+
+def chosen_implementation(
+    device: torch.device | str, implementation: str | None = None
+) -> Implementation:
+    """The name of the implementation that runs for tensors on `device`.
+
+    None chooses: `cpu` on the CPU, `triton` on a GPU where Triton is installed, `reference`
+    elsewhere. Raises ValueError for an unknown name, or one that cannot run on `device`.
+    """
+    device = torch.device(device)
+    has_triton = importlib.util.find_spec("triton") is not None
+    if implementation is None:
+        if device.type == "cpu":
+            return "cpu"
+        return "triton" if device.type == "cuda" and has_triton else "reference"
+    if implementation == "reference":
+        return "reference"
+    if implementation == "cpu":
+        if device.type != "cpu":
+            raise ValueError(f"implementation 'cpu' was asked for tensors on {device}")
+        return "cpu"
+    if implementation == "triton":
+        if not has_triton:
+            raise ValueError("implementation 'triton' was asked for, and Triton is not installed")
+        if device.type != "cuda" and not triton_is_interpreted():
+            raise ValueError(
+                f"implementation 'triton' was asked for tensors on {device}: it needs a CUDA "
+                "device, or TRITON_INTERPRET=1 in the environment before the first use"
+            )
+        return "triton"
+    raise ValueError(
+        f"unknown implementation {implementation!r}: choose one of {', '.join(IMPLEMENTATIONS)}"
+    )
