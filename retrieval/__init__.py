@@ -1,1 +1,33 @@
-"""From a corpus to hits: read passages, encode them, build an index, search it, cut what is irrelevant."""
+"""From a corpus to hits: read passages, encode them, build an index, search it, cut the rest.
+
+from retrieval import Retriever, Passage
+Retriever.open("my-index").search(["how to open a file"], k=10)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from index.records import Hit, Passage
+    from retrieval.build import IndexSettings, build_index
+    from retrieval.encoder import Encoder
+    from retrieval.retriever import Retriever
+
+__all__ = ["Encoder", "Hit", "IndexSettings", "Passage", "Retriever", "build_index"]
+
+_HOMES = {
+    "Encoder": "retrieval.encoder",
+    "Hit": "index.records",
+    "IndexSettings": "retrieval.build",
+    "Passage": "index.records",
+    "Retriever": "retrieval.retriever",
+    "build_index": "retrieval.build",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use, so that `python -m retrieval.index --help` needs no torch.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

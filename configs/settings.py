@@ -1,0 +1,99 @@
+"""Read settings: a YAML file into a frozen dataclass, strictly.
+
+Enters: a dataclass, a YAML file, overrides. Leaves: an instance of the dataclass.
+
+    read_settings(IndexSettings, Path("configs/index/default.yaml"), shard_size=512)
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+Settings = TypeVar("Settings")
+CONFIGS = Path(__file__).parent
+
+
+def read_settings(
+    settings: type[Settings], path: Path | str | None = None, **overrides: object
+) -> Settings:
+    """Make a `settings` from the mapping in `path` and then from `overrides` that are not None.
+
+    `path` may be a file, or the name of one that ships with the project, without its ending
+    (`rerank/minilm`). Raises `ValueError` naming the file and the key for a key that the
+    dataclass does not have, a value of another type, or a file that is no mapping.
+    """
+    values = {} if path is None else read_mapping(path)
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    return make_settings(settings, values, str(path or "the options"))
+
+
+def read_mapping(path: Path | str) -> dict[str, Any]:
+    """The YAML mapping in `path`, or in the project's own file of that name."""
+    file = Path(path)
+    shipped = CONFIGS / f"{path}.yaml"
+    if not file.is_file() and shipped.is_file():
+        file = shipped
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        names = ", ".join(
+            sorted(str(p.relative_to(CONFIGS).with_suffix("")) for p in CONFIGS.rglob("*.yaml"))
+        )
+        raise ValueError(f"no settings file {path}; the project ships {names}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} holds {type(values).__name__}, wanted a mapping of settings")
+    return values
+
+
+def make_settings(settings: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
+    """Check `values` against the fields of `settings` and build it; `where` names their source."""
+    assert dataclasses.is_dataclass(settings)
+    fields = {field.name for field in dataclasses.fields(settings)}
+    types_of = typing.get_type_hints(settings)
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = (
+                f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(fields))}"
+            )
+            raise ValueError(f"{where}: unknown setting {key!r}{hint}")
+        checked[key] = _checked(types_of[key], value, f"{where}: {key}")
+    try:
+        return settings(**checked)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _checked(wanted: Any, value: Any, where: str) -> Any:
+    """`value` as `wanted`: mappings become dataclasses, lists tuples, an int serves as float."""
+    options = typing.get_args(wanted) if typing.get_origin(wanted) in _UNIONS else (wanted,)
+    for option in options:
+        if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
+            return make_settings(option, value, where)  # type: ignore[arg-type]
+        origin = typing.get_origin(option) or option
+        if origin is tuple and isinstance(value, list | tuple):
+            return tuple(value)
+        if origin is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if origin is typing.Literal:
+            if value in typing.get_args(option):
+                return value
+            raise ValueError(f"{where} is {value!r}, wanted one of {typing.get_args(option)}")
+        if isinstance(value, origin) and not (isinstance(value, bool) and origin in (int, float)):
+            return value
+    name = getattr(wanted, "__name__", str(wanted))
+    raise ValueError(f"{where} is {value!r}, wanted {name}")
+
+
+_UNIONS = (typing.Union, types.UnionType)

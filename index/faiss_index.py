@@ -1,0 +1,148 @@
+"""The FAISS index over the vectors: which kind, how it is trained and filled, how it is searched.
+
+Enters: unit vectors, shard by shard. Leaves: row numbers and inner products (= cosines).
+
+    choose_factory(10_000)  # "Flat"
+"""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from index.shards import VectorTable
+
+AUTO = "auto"
+# Exact search is fast enough up to here; a graph up to here; beyond, only codes fit in memory.
+_EXACT_UP_TO, _GRAPH_UP_TO = 50_000, 1_000_000
+_TRAINING_VECTORS_PER_LIST = 64
+# Codes of compressed vectors order the top only roughly: fetch more and score them exactly.
+RESCORE_FACTOR = 10
+_LISTS_PROBED, _BEAM = 64, 128
+_SEED = 1234
+
+
+def choose_factory(passages: int, dimension: int, factory: str = AUTO) -> str:
+    """The FAISS factory string for a corpus of that size; any other than `auto` is kept."""
+    if factory != AUTO:
+        return factory
+    if passages <= _EXACT_UP_TO:
+        return "Flat"
+    if passages <= _GRAPH_UP_TO:
+        return "HNSW32,Flat"
+    lists = 2 ** round(np.log2(4 * np.sqrt(passages)))
+    # PQ fast-scan wants an even number of 4-bit codes: one for every two dimensions.
+    return f"IVF{lists},PQ{dimension // 2}x4fs"
+
+
+def build_faiss(factory: str, dimension: int, vectors: VectorTable) -> faiss.Index:
+    """Train and fill an inner-product index, a shard at a time.
+
+    Raises `ValueError` for a factory string that FAISS does not know or that can't hold these
+    vectors (too few to train it, say).
+    """
+    threads = faiss.omp_get_max_threads()
+    try:
+        built = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        if "HNSW" in factory:
+            # Threads race to link a graph; one thread always links the same one.
+            faiss.omp_set_num_threads(1)
+        inverted = _inverted_lists(built)
+        if not built.is_trained:
+            built.train(_training_sample(vectors, inverted.nlist if inverted else 1))
+        for part in vectors.parts:
+            built.add(part)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f"FAISS can't build {factory!r} over {len(vectors)} vectors of {dimension} "
+            f"dimensions: {reason}"
+        ) from None
+    finally:
+        faiss.omp_set_num_threads(threads)
+    # FAISS's own defaults (one list, a beam of 16) lose many neighbours; both are saved with it.
+    if inverted:
+        inverted.nprobe = min(inverted.nlist, _LISTS_PROBED)
+    if hasattr(built, "hnsw"):
+        built.hnsw.efSearch = _BEAM
+    return built
+
+
+def _inverted_lists(built: faiss.Index) -> faiss.IndexIVF | None:
+    try:
+        return faiss.extract_index_ivf(built)
+    except RuntimeError:
+        return None
+
+
+def _training_sample(vectors: VectorTable, lists: int) -> np.ndarray:
+    """Training vectors: an even, seeded share of every shard."""
+    wanted = max(_TRAINING_VECTORS_PER_LIST * lists, 20_000)
+    generator = np.random.default_rng(_SEED)
+    rows = generator.choice(len(vectors), min(wanted, len(vectors)), replace=False)
+    return vectors[np.sort(rows)]
+
+
+def search_faiss(
+    built: faiss.Index, factory: str, vectors: VectorTable, queries: np.ndarray, k: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The rows and exact inner products of the best `k` of each query, in the index's order.
+
+    An index that keeps codes orders its top only roughly, so more of it is fetched and scored
+    again with the whole vectors.
+    """
+    exact = is_exact(factory)
+    fetched = k if exact else min(k * RESCORE_FACTOR, len(vectors))
+    scores, rows = built.search(np.ascontiguousarray(queries, np.float32), fetched)
+    results = []
+    for query, query_rows, query_scores in zip(queries, rows, scores, strict=True):
+        found = query_rows >= 0
+        kept_rows, kept_scores = query_rows[found], query_scores[found]
+        if not exact and len(kept_rows):
+            kept_scores = vectors[kept_rows] @ query
+            order = np.argsort(-kept_scores, kind="stable")[:k]
+            kept_rows, kept_scores = kept_rows[order], kept_scores[order]
+        results.append((kept_rows, kept_scores))
+    return results
+
+
+def is_exact(factory: str) -> bool:
+    """Whether the index's own scores are exact inner products of whole vectors."""
+    return factory == "Flat" or (factory.startswith("HNSW") and factory.endswith("Flat"))
+
+
+def read_faiss(path: Path) -> faiss.Index:
+    """Read an index from `path`, onto the GPUs when this faiss has any."""
+    read = faiss.read_index(str(path))
+    if getattr(faiss, "get_num_gpus", lambda: 0)() > 0 and "HNSW" not in type(read).__name__:
+        read = faiss.index_cpu_to_all_gpus(read)
+    return read
+
+
+def exact_search(queries: np.ndarray, vectors: VectorTable, k: int) -> np.ndarray:
+    """Brute force: the best `k` inner products [q, k] of each query. The slow twin of FAISS."""
+    best = np.full((len(queries), k), -np.inf, np.float32)
+    for part in vectors.parts:
+        scores = np.concatenate([best, queries @ part.T], axis=1)
+        best = -np.partition(-scores, k - 1, axis=1)[:, :k]
+    return -np.sort(-best, axis=1)
+
+
+def recall_at_10(
+    built: faiss.Index, factory: str, vectors: VectorTable, queries: int
+) -> tuple[float, int]:
+    """Recall@10 of searches against exact search, and how many queries were asked.
+
+    Queries are `queries` of the index's own vectors, evenly spread. Scores decide, not rows:
+    which of two equal passages comes tenth is nobody's mistake.
+    """
+    rows = np.linspace(0, len(vectors) - 1, min(queries, len(vectors))).astype(np.int64)
+    asked = vectors[rows]
+    k = min(10, len(vectors))
+    exact = exact_search(asked, vectors, k)
+    found = search_faiss(built, factory, vectors, asked, k)
+    hits = sum(
+        int((scores >= best[-1] - 1e-6).sum())
+        for best, (_, scores) in zip(exact, found, strict=True)
+    )
+    return hits / (k * len(asked)), len(asked)

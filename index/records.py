@@ -1,0 +1,24 @@
+"""What the engine is about: a passage of a corpus, and a hit of a search."""
+
+from typing import NamedTuple
+
+
+class Passage(NamedTuple):
+    """One passage of a corpus. `title` may be empty; ids are strings and survive to the end."""
+
+    id: str
+    title: str
+    text: str
+
+    @property
+    def full_text(self) -> str:
+        """The title, if there is one, then the text: what an encoder reads."""
+        return f"{self.title}\n{self.text}" if self.title and self.text else self.title or self.text
+
+
+class Hit(NamedTuple):
+    """A passage found for a query: its id, its score (higher is better) and its rank from 1."""
+
+    id: str
+    score: float
+    rank: int

@@ -1,0 +1,108 @@
+"""Build an index from a corpus: read, encode a shard at a time, write, publish.
+
+Enters: a corpus, a folder, settings. Leaves: a published index and its manifest. Memory holds
+one shard of passages, whatever the size of the corpus.
+
+    build_index("pydoc", Path("my-index"), IndexSettings())
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import chain, islice
+from pathlib import Path
+
+import faiss
+from tqdm import tqdm
+
+from index.faiss_index import AUTO
+from index.files import only_writer
+from index.manifest import Manifest
+from index.records import Passage
+from index.writer import IndexWriter
+from retrieval.corpora import open_corpus
+from retrieval.corpora.records import Skipped
+from retrieval.encoder import DEFAULT_ENCODER, Encoder
+
+_RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "torch")
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """What decides an index, besides its corpus.
+
+    `max_length` is in tokens (None: the encoder's own limit); `shard_size` in passages: what a
+    killed build may lose, and the window in which batches are sorted by length.
+    """
+
+    encoder: str = DEFAULT_ENCODER
+    faiss: str = AUTO
+    max_length: int | None = None
+    batch_size: int = 32
+    shard_size: int = 2048
+    skip_bad: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "shard_size", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, wanted at least 1")
+
+
+def build_index(
+    corpus: str,
+    folder: Path,
+    settings: IndexSettings,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    skipped: Skipped | None = None,
+) -> Manifest:
+    """Build the index of `corpus` in `folder`.
+
+    A killed build goes on from its last whole shard with `resume` and gives the same bytes.
+    `skipped` receives what `settings.skip_bad` left out. Raises `ValueError` for a corpus or an
+    encoder that can't be read, an empty corpus, or a folder that already holds an index.
+    """
+    skipped = Skipped() if skipped is None else skipped
+    passages = _peeked(open_corpus(corpus, skipped if settings.skip_bad else None), corpus)
+    encoder = Encoder.load(
+        settings.encoder,
+        device=device,
+        max_length=settings.max_length,
+        batch_size=settings.batch_size,
+    )
+    plan = {
+        "corpus": corpus,
+        "encoder": encoder.record.fingerprint,
+        "settings": asdict(settings),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder):
+        writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
+        with tqdm(desc="encode", unit=" passages", disable=None) as progress:
+            for number, shard in enumerate(_shards(passages, settings.shard_size)):
+                if not writer.already_written(number, shard):
+                    vectors, truncated = encoder.encode_passages(shard)
+                    writer.add_shard(shard, vectors, truncated)
+                progress.update(len(shard))
+        return writer.publish(
+            encoder=encoder.record,
+            factory=settings.faiss,
+            skipped=skipped.count,
+            created_by={name: version(name) for name in _RECORDED} | {"faiss": faiss.__version__},
+        )
+
+
+def _peeked(passages: Iterator[Passage], corpus: str) -> Iterator[Passage]:
+    """`passages` again, the first one read: an unreadable corpus fails before a model loads."""
+    first = next(passages, None)
+    if first is None:
+        raise ValueError(f"the corpus {corpus!r} has no passages")
+    return chain([first], passages)
+
+
+def _shards(passages: Iterator[Passage], size: int) -> Iterator[list[Passage]]:
+    while shard := list(islice(passages, size)):
+        yield shard

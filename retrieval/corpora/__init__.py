@@ -1,0 +1,96 @@
+"""Corpora of every kind behind one iterator of passages.
+
+Enters: a path, an ir_datasets id, or `pydoc`. Leaves: passages; with queries and qrels, a
+collection.
+
+    for passage in open_corpus("pydoc"): print(passage.id)
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from index.records import Passage
+from retrieval.corpora.records import Record, Skipped, checked
+
+PYDOC = "pydoc"
+KINDS = (
+    "a BEIR folder, a .jsonl, .tsv (each also .gz) or .parquet file, an ir_datasets id, "
+    "`pydoc` or `pydoc:PACKAGE,…`"
+)
+
+
+class Collection(NamedTuple):
+    """Queries and judgments over a corpus. `corpus` is what `open_corpus` takes."""
+
+    corpus: str
+    queries: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+
+
+def open_corpus(corpus: str, skipped: Skipped | None = None) -> Iterator[Passage]:
+    """The passages of `corpus`, in its own order.
+
+    Raises `ValueError`, naming the file and line, for a broken record, a repeated id or an empty
+    passage; with `skipped` those are left out and counted. Raises it for an unknown corpus too.
+    """
+    return checked(_records(corpus), skipped)
+
+
+def load_collection(collection: str, split: str = "test") -> Collection:
+    """The queries and qrels of a BEIR folder (its `split`) or an ir_datasets id."""
+    path = Path(collection)
+    if path.is_dir():
+        from retrieval.corpora.beir import read_beir_qrels, read_beir_queries
+
+        return Collection(collection, read_beir_queries(path), read_beir_qrels(path, split))
+    if path.exists():
+        raise ValueError(f"{collection} is a file; queries and qrels come in a BEIR folder")
+    from retrieval.corpora import ir_datasets_corpus as source
+
+    return Collection(
+        collection,
+        source.read_ir_datasets_queries(collection),
+        source.read_ir_datasets_qrels(collection),
+    )
+
+
+def read_queries(path: Path) -> dict[str, str]:
+    """Query text by id, from BEIR's `queries.jsonl` or a TSV of id and text (each also `.gz`)."""
+    from retrieval.corpora.beir import read_query_file
+
+    return read_query_file(path)
+
+
+def _records(corpus: str) -> Iterator[Record]:
+    # Readers are imported as they are needed: each brings a library of its own.
+    if corpus == PYDOC or corpus.startswith(f"{PYDOC}:"):
+        from retrieval.corpora.python_docs import read_python_docs
+
+        named = corpus.partition(":")[2]
+        return read_python_docs(tuple(named.split(",")) if named else None)
+    path = Path(corpus)
+    if path.is_dir():
+        from retrieval.corpora.beir import read_beir_corpus
+
+        return read_beir_corpus(path)
+    name = path.name.removesuffix(".gz")
+    if path.is_file():
+        if name.endswith((".jsonl", ".json", ".ndjson")):
+            from retrieval.corpora.jsonl import read_jsonl
+
+            return read_jsonl(path)
+        if name.endswith((".tsv", ".txt")):
+            from retrieval.corpora.tsv import read_tsv
+
+            return read_tsv(path)
+        if name.endswith(".parquet"):
+            from retrieval.corpora.parquet import read_parquet
+
+            return read_parquet(path)
+        raise ValueError(f"{corpus}: unknown kind of file; a corpus is {KINDS}")
+    if path.suffix or path.is_absolute():
+        raise ValueError(f"{corpus} does not exist; a corpus is {KINDS}")
+    from retrieval.corpora.ir_datasets_corpus import read_ir_datasets_corpus
+
+    return read_ir_datasets_corpus(corpus)

@@ -1,0 +1,70 @@
+"""Any collection that ir_datasets knows, by its id (`beir/scifact/test`)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from index.records import Passage
+from retrieval.corpora.records import Record
+
+_TEXT_FIELDS = ("text", "body", "abstract", "contents", "doc")
+
+
+def load(dataset_id: str) -> Any:
+    """The ir_datasets dataset of that id; raises `ValueError` when there is none."""
+    import ir_datasets
+
+    try:
+        return ir_datasets.load(dataset_id)
+    except KeyError:
+        raise ValueError(
+            f"corpus {dataset_id!r} is no file, no folder, not `pydoc`, and no ir_datasets id"
+        ) from None
+
+
+def read_ir_datasets_corpus(dataset_id: str) -> Iterator[Record]:
+    """The documents of that dataset; ir_datasets downloads them on first use."""
+    dataset = load(dataset_id)
+    if not dataset.has_docs():
+        raise ValueError(f"ir_datasets {dataset_id!r} has no documents")
+    for number, document in enumerate(_downloaded(dataset_id, dataset.docs_iter), 1):
+        title = getattr(document, "title", "") or ""
+        text = next(
+            (getattr(document, name) for name in _TEXT_FIELDS if hasattr(document, name)), None
+        )
+        if text is None:
+            text = document.default_text()
+        yield Record(f"{dataset_id}:document {number}", Passage(document.doc_id, title, text))
+
+
+def read_ir_datasets_queries(dataset_id: str) -> dict[str, str]:
+    """Query text by query id."""
+    dataset = load(dataset_id)
+    if not dataset.has_queries():
+        raise ValueError(f"ir_datasets {dataset_id!r} has no queries; name one of its splits")
+    return {
+        query.query_id: query.default_text()
+        for query in _downloaded(dataset_id, dataset.queries_iter)
+    }
+
+
+def read_ir_datasets_qrels(dataset_id: str) -> dict[str, dict[str, int]]:
+    """Grades by query id and passage id."""
+    dataset = load(dataset_id)
+    if not dataset.has_qrels():
+        raise ValueError(f"ir_datasets {dataset_id!r} has no qrels; name one of its splits")
+    qrels: dict[str, dict[str, int]] = {}
+    for judgment in _downloaded(dataset_id, dataset.qrels_iter):
+        qrels.setdefault(judgment.query_id, {})[judgment.doc_id] = judgment.relevance
+    return qrels
+
+
+def _downloaded(dataset_id: str, iterate: Any) -> Iterator[Any]:
+    """Iterate, saying in one sentence what failed when the download did."""
+    try:
+        yield from iterate()
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"ir_datasets could not fetch {dataset_id!r} ({reason}); go online once, or point "
+            f"$IR_DATASETS_HOME at a copy"
+        ) from None

@@ -1,0 +1,144 @@
+"""The dense encoder: texts to unit vectors, with sentence-transformers underneath.
+
+Enters: the name of a local model, a folder, or a hub name. Leaves: float32 rows of length one.
+
+    Encoder.load("minilm").encode_queries(["how to open a file"])  # [1, 384]
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from configs.models import MINILM, load_model
+from index.manifest import EncoderRecord
+from index.records import Passage
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+DEFAULT_ENCODER = MINILM
+_VALUES_PER_TENSOR = 64
+
+
+class Encoder:
+    """A sentence-transformers model as the engine uses it: prompts, truncation, unit rows."""
+
+    def __init__(self, name: str, model: "SentenceTransformer", batch_size: int = 32) -> None:
+        self._model = model
+        self.batch_size = batch_size
+        prompts = model.prompts or {}
+        passage_prompt = next((p for p in ("document", "passage") if prompts.get(p)), "")
+        self.record = EncoderRecord(
+            name=name,
+            fingerprint=_fingerprint(model),
+            dimension=int(model.get_embedding_dimension() or 0),
+            max_length=int(model.max_seq_length or 0),
+            pooling=_pooling(model),
+            query_prompt=prompts.get("query") or "",
+            passage_prompt=prompts.get(passage_prompt) or "",
+        )
+
+    @classmethod
+    def load(
+        cls,
+        name: str = DEFAULT_ENCODER,
+        *,
+        device: str | None = None,
+        max_length: int | None = None,
+        batch_size: int = 32,
+    ) -> "Encoder":
+        """Load an encoder; `max_length` (tokens) lowers the model's own limit.
+
+        Raises `ValueError` when there is no such model, or its limit is below `max_length`.
+        """
+        from sentence_transformers import SentenceTransformer
+
+        def load(resolved: str) -> SentenceTransformer:
+            with _quiet():
+                return SentenceTransformer(resolved, device=device, trust_remote_code=False)
+
+        model = load_model("encoder", name, load)
+        limit = model.max_seq_length
+        if max_length is not None:
+            if limit is not None and max_length > limit:
+                raise ValueError(f"max_length is {max_length}, encoder {name!r} reads {limit}")
+            model.max_seq_length = max_length
+        return cls(name, model, batch_size)
+
+    def encode_queries(self, queries: Sequence[str]) -> np.ndarray:
+        """Unit vectors float32 [n, d] of `queries`; raises `ValueError` for an empty one."""
+        for number, query in enumerate(queries, 1):
+            if not query.strip():
+                raise ValueError(f"query {number} of {len(queries)} is empty")
+        return self._encode(list(queries), self.record.query_prompt)
+
+    def encode_passages(self, passages: Sequence[Passage]) -> tuple[np.ndarray, int]:
+        """Unit vectors float32 [n, d], and how many passages were longer than the model reads.
+
+        The same passages in one call give the same bits; batches are sorted by length inside it.
+        """
+        texts = [passage.full_text for passage in passages]
+        lengths = self._token_counts([self.record.passage_prompt + text for text in texts])
+        truncated = sum(length > self.record.max_length for length in lengths)
+        return self._encode(texts, self.record.passage_prompt), truncated
+
+    def _token_counts(self, texts: list[str]) -> list[int]:
+        tokenizer = self._model.tokenizer
+        encoded = tokenizer(texts, add_special_tokens=True, truncation=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def _encode(self, texts: list[str], prompt: str) -> np.ndarray:
+        if not texts:
+            return np.empty((0, self.record.dimension), np.float32)
+        vectors = self._model.encode(
+            texts,
+            prompt=prompt or None,
+            batch_size=self.batch_size,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        return np.asarray(vectors, np.float32)
+
+
+def _fingerprint(model: "SentenceTransformer") -> str:
+    """A digest of what decides a vector: some of every weight, the modules, length and prompts.
+
+    A revision, a fine-tuned copy or another pooling differs; a copy in another folder does not.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().flatten()[:_VALUES_PER_TENSOR].float().cpu().numpy()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode() + values.tobytes())
+    digest.update(
+        repr((_pooling(model), model.max_seq_length, sorted(model.prompts.items()))).encode()
+    )
+    return digest.hexdigest()[:32]
+
+
+def _pooling(model: "SentenceTransformer") -> str:
+    for module in model:
+        mode = (
+            getattr(module, "pooling_mode", None)
+            or getattr(module, "get_pooling_mode_str", lambda: None)()
+        )
+        if mode:
+            return mode if isinstance(mode, str) else "+".join(mode)
+    return "none"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the loader's own progress bars off a terminal that wants ours."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()

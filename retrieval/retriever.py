@@ -1,0 +1,75 @@
+"""Search an index with text.
+
+Enters: the folder of an index, queries. Leaves: hits, and the passages they name.
+
+    Retriever.open("my-index").search(["how to open a file"], k=10)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from index.dense_index import DenseIndex
+from index.records import Hit, Passage
+from retrieval.encoder import Encoder
+
+_QUERIES_PER_BATCH = 256
+
+
+class Retriever:
+    """An open index and the encoder that made it."""
+
+    def __init__(self, index: DenseIndex, encoder: Encoder) -> None:
+        self.index = index
+        self.encoder = encoder
+
+    @classmethod
+    def open(
+        cls, folder: Path | str, *, encoder: str | Encoder | None = None, device: str | None = None
+    ) -> "Retriever":
+        """Open the index in `folder` with its own encoder, or check that `encoder` is that one.
+
+        Raises `ValueError` when `folder` is no index, or the encoder is another one, another
+        revision of it, or reads another length.
+        """
+        index = DenseIndex.open(folder)
+        made_by = index.manifest.encoder
+        if not isinstance(encoder, Encoder):
+            encoder = Encoder.load(
+                encoder or made_by.name, device=device, max_length=made_by.max_length or None
+            )
+        if encoder.record.fingerprint != made_by.fingerprint:
+            same_name = encoder.record.name == made_by.name
+            what = "another revision or setting of it" if same_name else repr(encoder.record.name)
+            raise ValueError(
+                f"the index in {folder} was built by encoder {made_by.name!r}, not by {what}; "
+                f"search with the encoder that built it, or build the index again"
+            )
+        return cls(index, encoder)
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """What a filter fitted on this encoder's scores is bound to."""
+        return self.encoder.record.fingerprint
+
+    def encode_queries(self, queries: Sequence[str]) -> np.ndarray:
+        """Unit query vectors, float32 [n, d]."""
+        return self.encoder.encode_queries(queries)
+
+    def search(self, queries: str | Sequence[str], k: int = 10) -> list[list[Hit]]:
+        """The `k` best hits of each query, best first; one string counts as one query.
+
+        Gives every passage when `k` is larger than the corpus. Raises `ValueError` for an empty
+        query or a `k` below 1.
+        """
+        queries = [queries] if isinstance(queries, str) else list(queries)
+        hits: list[list[Hit]] = []
+        for start in range(0, len(queries), _QUERIES_PER_BATCH):
+            vectors = self.encode_queries(queries[start : start + _QUERIES_PER_BATCH])
+            hits.extend(self.index.search(vectors, k))
+        return hits
+
+    def passages(self, hits: Sequence[Hit]) -> list[Passage]:
+        """The passages of `hits`, in their order."""
+        return self.index.passages([hit.id for hit in hits])
