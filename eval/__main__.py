@@ -11,12 +11,14 @@ import sys
 from configs.command import run_command
 from eval.commands.compare import add_compare_parser
 from eval.commands.measure import add_measure_parser
+from eval.commands.udcg import add_udcg_parser
 
 # A subcommand is one module of eval/commands and one line here. The modules import what is heavy
 # inside their run functions, so that --help answers at once.
 PARSERS = (
     add_measure_parser,
     add_compare_parser,
+    add_udcg_parser,
 )
 
 

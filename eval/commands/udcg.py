@@ -1,0 +1,156 @@
+"""`python -m eval udcg FILE`: score a file of the published UDCG format."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.commands.output import Subparsers, add_output_options, print_json, print_table
+
+if TYPE_CHECKING:
+    from eval.udcg import LearnedWeights
+    from eval.udcg_file import Example, Scored
+
+
+def add_udcg_parser(subparsers: Subparsers) -> None:
+    """Add the `udcg` subcommand."""
+    parser = subparsers.add_parser(
+        "udcg",
+        help="utility and distraction of retrieved passages for a model that answers",
+        description="Score a JSON file of questions with passages, relevance and abstention "
+        "probabilities (the published UDCG sample format), and print the mean and the share of "
+        "empty contexts.",
+    )
+    parser.add_argument("file", help="JSON file of examples")
+    parser.add_argument("--model", help="reader whose probabilities count (the only one)")
+    parser.add_argument("--out", help="write the examples with their scores to this file")
+    parser.add_argument("--relevant-weight", type=float, default=1.0, help="(%(default)s)")
+    parser.add_argument(
+        "--irrelevant-weight",
+        type=float,
+        default=-1 / 3,
+        help="negative; the published samples were written with -0.333 (-1/3)",
+    )
+    parser.add_argument(
+        "--empty",
+        choices=("zero", "neutral"),
+        default="zero",
+        help="score of a context without passages: 0 as published, or .5 (%(default)s)",
+    )
+    parser.add_argument(
+        "--learn",
+        metavar="FIELD",
+        help="learn weights by position from this number of each example (accuracy, 0..1)",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="use weights written by --save-weights")
+    parser.add_argument("--save-weights", metavar="FILE", help="write learned weights as JSON")
+    add_output_options(parser)
+    parser.set_defaults(run=run_udcg)
+
+
+def run_udcg(arguments: argparse.Namespace) -> None:
+    """Score and print; write the examples where asked."""
+    from eval.udcg import EMPTY_SCORES
+    from eval.udcg_file import (
+        choose_model,
+        read_examples,
+        score_examples,
+        with_scores,
+        write_examples,
+    )
+
+    examples = read_examples(arguments.file)
+    model = choose_model(examples, arguments.model)
+    weights = _weights(arguments, examples, model)
+    scored = score_examples(
+        examples,
+        model,
+        relevant_weight=arguments.relevant_weight,
+        irrelevant_weight=arguments.irrelevant_weight,
+        empty=EMPTY_SCORES[arguments.empty],
+        weights=weights,
+    )
+    if arguments.out:
+        write_examples(arguments.out, with_scores(examples, model, scored))
+    for name, reason in scored.failed.items():
+        print(f"note: {name} has no score: {reason}", file=sys.stderr)
+    names = [str(example.get("example_id", number + 1)) for number, example in enumerate(examples)]
+    if arguments.format == "json":
+        print_json(_as_json(arguments, model, names, scored, weights))
+        return
+    rows: list[tuple[str, int | str, float | str]] = [
+        (name, len(example["passages"]), "failed" if score is None else score)
+        for name, example, score in zip(names, examples, scored.scores, strict=True)
+    ]
+    rows.append(("mean", "", "failed" if scored.mean is None else scored.mean))
+    print_table(arguments, ["example", "passages", "UDCG"], rows)
+    if arguments.format == "text":
+        print(
+            f"\n{len(examples)} examples, reader {model}, "
+            f"null contexts {scored.null / len(examples):.1%}, failed {len(scored.failed)}"
+        )
+
+
+def _weights(
+    arguments: argparse.Namespace, examples: "list[Example]", model: str
+) -> "LearnedWeights | None":
+    from eval.atomic_file import write_text
+    from eval.udcg import LearnedWeights, learn_weights
+    from eval.udcg_file import context_of
+
+    if arguments.weights:
+        with Path(arguments.weights).open(encoding="utf-8") as file:
+            try:
+                fields = json.load(file)
+                return LearnedWeights(
+                    tuple(map(float, fields["relevant"])), tuple(map(float, fields["irrelevant"]))
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{arguments.weights}: expected an object with 'relevant' and 'irrelevant', "
+                    f"lists of numbers ({error})"
+                ) from None
+    if not arguments.learn:
+        return None
+    contexts, accuracies = [], []
+    for number, example in enumerate(examples, start=1):
+        context = context_of(example, model)
+        if isinstance(context, str):
+            continue
+        accuracy = example.get(arguments.learn)
+        if not isinstance(accuracy, int | float):
+            raise ValueError(
+                f"{arguments.file}, example {number}: no number {arguments.learn!r} to learn from"
+            )
+        contexts.append(context)
+        accuracies.append(float(accuracy))
+    weights = learn_weights(contexts, accuracies)
+    if arguments.save_weights:
+        write_text(arguments.save_weights, json.dumps(vars(weights), indent=2) + "\n")
+    return weights
+
+
+def _as_json(
+    arguments: argparse.Namespace,
+    model: str,
+    names: list[str],
+    scored: "Scored",
+    weights: "LearnedWeights | None",
+) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "file": str(arguments.file),
+        "model": model,
+        "mean": scored.mean,
+        "null": scored.null,
+        "null_share": scored.null / len(scored.scores),
+        "empty": arguments.empty,
+        "failed": scored.failed,
+        "scores": dict(zip(names, scored.scores, strict=True)),
+    }
+    if weights is None:
+        report["relevant_weight"] = arguments.relevant_weight
+        report["irrelevant_weight"] = arguments.irrelevant_weight
+    else:
+        report["learned_weights"] = vars(weights)
+    return report
