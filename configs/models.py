@@ -8,9 +8,10 @@ the name itself when only a model hub can know it.
     find_model("BAAI/bge-small-en-v1.5")  # left to the hub
 """
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,7 +64,8 @@ def load_model(kind: str, name: str | os.PathLike[str], load: Callable[[str], Lo
     if not Path(resolved).is_dir():
         _ask_hub(kind, resolved)
     try:
-        return load(resolved)
+        with _quiet():
+            return load(resolved)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{kind} {name!r} could not be read from {resolved}: {reason}") from None
@@ -88,6 +90,22 @@ def _ask_hub(kind: str, name: str) -> None:
                 f"({type(error).__name__}); check the name, go online once, or name a folder "
                 f"that holds the model"
             ) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep loaders from telling, at length, that some weights were not asked for."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _package_folder(package: str, name: str) -> Path:

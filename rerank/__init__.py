@@ -1,1 +1,28 @@
-"""Rerank passages with BlockRank: all candidates in one prompt, relevance read from attention."""
+"""Rerank passages with BlockRank: all candidates in one prompt, relevance read from attention.
+
+from rerank import BlockRanker
+BlockRanker.from_pretrained().rerank("who wrote Faust?", ["Goethe wrote Faust.", "A pear."])
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rerank.candidates import Ranked
+    from rerank.ranker import BlockRanker, PassagesTruncatedWarning
+
+__all__ = ["BlockRanker", "PassagesTruncatedWarning", "Ranked"]
+
+_HOMES = {
+    "BlockRanker": "rerank.ranker",
+    "PassagesTruncatedWarning": "rerank.ranker",
+    "Ranked": "rerank.candidates",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use, so that `python -m rerank --help` needs no torch.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -5,9 +5,8 @@ Enters: the name of a local model, a folder, or a hub name. Leaves: float32 rows
     Encoder.load("minilm").encode_queries(["how to open a file"])  # [1, 384]
 """
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,11 +55,11 @@ class Encoder:
         """
         from sentence_transformers import SentenceTransformer
 
-        def load(resolved: str) -> SentenceTransformer:
-            with _quiet():
-                return SentenceTransformer(resolved, device=device, trust_remote_code=False)
-
-        model = load_model("encoder", name, load)
+        model = load_model(
+            "encoder",
+            name,
+            lambda resolved: SentenceTransformer(resolved, device=device, trust_remote_code=False),
+        )
         limit = model.max_seq_length
         if max_length is not None:
             if limit is not None and max_length > limit:
@@ -128,17 +127,3 @@ def _pooling(model: "SentenceTransformer") -> str:
         if mode:
             return mode if isinstance(mode, str) else "+".join(mode)
     return "none"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the loader's own progress bars off a terminal that wants ours."""
-    from transformers.utils import logging
-
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()

@@ -1,0 +1,192 @@
+"""Pack prompts into one ragged row of tokens: no padding, one tokenizer call.
+
+Enters: the texts of prompts' blocks. Leaves: tokens, positions, the blocks' layout, and which
+tokens are signals. With `query_attends`, a request is instruction, passages, query. Without, the
+query is a request of its own, which nothing but itself attends to.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from kernels import BlockLayout, RequestBlocks
+from rerank.settings import RankerSettings
+from rerank.template import PromptTexts
+
+# Matrix products of fewer rows take another code path on CPU, whose last bits differ; padding
+# the pack keeps a lone short prompt equal, bit for bit, to the same prompt in company.
+_FEWEST_TOKENS = 16
+
+
+class BlockTokens(NamedTuple):
+    """One block's token ids, and the [start, end) characters each token came from."""
+
+    ids: list[int]
+    characters: list[tuple[int, int]]
+    special: list[bool]
+
+
+class PromptTokens(NamedTuple):
+    """One prompt's blocks in tokens; `truncated` counts the passages that were cut."""
+
+    instruction: BlockTokens
+    passages: list[BlockTokens]
+    query: BlockTokens
+    signal: list[int]
+    truncated: int
+
+
+@dataclass(frozen=True)
+class PackedPrompts:
+    """R prompts in one row of T tokens; they are the layout's first R requests.
+
+    `passage_counts` [R] are their numbers of passages, `signal` [S] token numbers, and
+    `signal_request` [S] the request whose passages each of them scores; `key_mask` [T] is False
+    for special tokens, which score for nobody.
+    """
+
+    layout: BlockLayout
+    passage_counts: tuple[int, ...]
+    input_ids: torch.Tensor
+    positions: torch.Tensor
+    signal: torch.Tensor
+    signal_request: torch.Tensor
+    key_mask: torch.Tensor
+
+
+def tokenize(
+    tokenizer: Any, settings: RankerSettings, prompts: Sequence[PromptTexts]
+) -> list[PromptTokens]:
+    """Tokenize every block of `prompts` in one call.
+
+    An encoder's blocks carry its special tokens, a decoder's only those its template spells.
+    Passages are cut to `max_passage_tokens`; raises `ValueError` for a query longer than
+    `max_query_tokens`.
+    """
+    texts = [
+        text for prompt in prompts for text in (prompt.instruction, *prompt.passages, prompt.query)
+    ]
+    wants_special = settings.backbone == "encoder"
+    encoded = tokenizer(
+        texts,
+        add_special_tokens=wants_special,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        verbose=False,
+    )
+    blocks = iter(
+        BlockTokens(ids, characters, [bool(mark) for mark in special])
+        if text
+        else BlockTokens([], [], [])  # an encoder would still add its special tokens
+        for text, ids, characters, special in zip(
+            texts,
+            encoded["input_ids"],
+            encoded["offset_mapping"],
+            encoded["special_tokens_mask"],
+            strict=True,
+        )
+    )
+    tokens = []
+    for prompt in prompts:
+        instruction = next(blocks)
+        passages = [next(blocks) for _ in prompt.passages]
+        query = next(blocks)
+        if len(query.ids) > settings.max_query_tokens:
+            raise ValueError(
+                f"the query has {len(query.ids)} tokens with its template, the limit is "
+                f"{settings.max_query_tokens}: shorten it, or raise max_query_tokens"
+            )
+        limit = settings.max_passage_tokens
+        tokens.append(
+            PromptTokens(
+                instruction=instruction,
+                passages=[_cut(block, limit, wants_special) for block in passages],
+                query=query,
+                signal=_signal(settings, query, prompt.query_span),
+                truncated=sum(len(block.ids) > limit for block in passages),
+            )
+        )
+    return tokens
+
+
+def _cut(block: BlockTokens, limit: int, keep_last: bool) -> BlockTokens:
+    """The first `limit` tokens; an encoder's closing special token stays the last one."""
+    if len(block.ids) <= limit:
+        return block
+    kept = [*range(limit - 1), len(block.ids) - 1] if keep_last else range(limit)
+    return BlockTokens(
+        [block.ids[place] for place in kept],
+        [block.characters[place] for place in kept],
+        [block.special[place] for place in kept],
+    )
+
+
+def _signal(settings: RankerSettings, query: BlockTokens, span: tuple[int, int]) -> list[int]:
+    """The signal tokens' places in the query block."""
+    if settings.signal == "last":
+        return list(range(max(0, len(query.ids) - settings.signal_tokens), len(query.ids)))
+    start, end = span
+    places = [
+        place
+        for place, ((first, last), special) in enumerate(
+            zip(query.characters, query.special, strict=True)
+        )
+        if first < end and last > start and not special
+    ]
+    if not places:
+        raise ValueError("the query has no token of its own to score with")
+    return places
+
+
+def pack(
+    prompts: Sequence[PromptTokens],
+    settings: RankerSettings,
+    *,
+    pad_id: int,
+    query_position: int | None,
+    device: torch.device,
+) -> PackedPrompts:
+    """Lay `prompts` out one after the other."""
+    requests: list[RequestBlocks] = []
+    blocks: list[BlockTokens] = []
+    for prompt in prompts:
+        blocks += [prompt.instruction, *prompt.passages]
+        lengths = [len(passage.ids) for passage in prompt.passages]
+        attending = len(prompt.query.ids) if settings.query_attends else 0
+        requests.append(RequestBlocks(len(prompt.instruction.ids), lengths, attending))
+        if settings.query_attends:
+            blocks.append(prompt.query)
+    if not settings.query_attends:
+        blocks += [prompt.query for prompt in prompts]
+        requests += [RequestBlocks(0, [len(prompt.query.ids)], 0) for prompt in prompts]
+    missing = _FEWEST_TOKENS - sum(len(block.ids) for block in blocks)
+    if missing > 0:
+        blocks.append(BlockTokens([pad_id] * missing, [], [True] * missing))
+        requests.append(RequestBlocks(0, [missing], 0))
+    layout = BlockLayout.build(requests, device)
+
+    queries = (
+        range(len(prompts)) if settings.query_attends else range(len(prompts), 2 * len(prompts))
+    )
+    signal, signal_request = [], []
+    for number, (prompt, request) in enumerate(zip(prompts, queries, strict=True)):
+        spans = layout.spans[request]
+        start = spans.query.start if settings.query_attends else spans.passages[0].start
+        signal += [start + place for place in prompt.signal]
+        signal_request += [number] * len(prompt.signal)
+    special = [mark for block in blocks for mark in block.special]
+    return PackedPrompts(
+        layout=layout,
+        passage_counts=tuple(len(prompt.passages) for prompt in prompts),
+        input_ids=_tensor([id_ for block in blocks for id_ in block.ids], device),
+        positions=layout.positions(query_position),
+        signal=_tensor(signal, device),
+        signal_request=_tensor(signal_request, device),
+        key_mask=~torch.tensor(special, dtype=torch.bool, device=device),
+    )
+
+
+def _tensor(values: list[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int64, device=device)

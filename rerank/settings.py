@@ -1,0 +1,68 @@
+"""How one model ranks: template, layer, signal tokens, score.
+
+Enters: a model's name or folder. Leaves: `RankerSettings`. A model's folder may carry its own as
+`blockrank.yaml`; otherwise the project's file of the model's name, or of its kind, is taken.
+
+    settings_for("smollm2").layer
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from configs.settings import CONFIGS, read_settings
+
+OWN_SETTINGS = "blockrank.yaml"
+
+
+@dataclass(frozen=True)
+class RankerSettings:
+    """What decides a score, besides the weights.
+
+    `layer` is l* of BlockRank (arXiv 2510.05396, section 4), counted from 0: attention logits of
+    that layer score, and nothing above it is computed. None takes `layer_share` of a decoder's
+    layers, and for an encoder the normalised last hidden states with `temperature` in place of
+    projections. With `query_attends` the query block reads all blocks; without, it is read alone,
+    so that passages can be encoded once for all queries.
+    """
+
+    backbone: Literal["encoder", "decoder"]
+    instruction: str
+    passage: str
+    query: str
+    query_attends: bool
+    signal: Literal["query", "last"]
+    score: Literal["mass", "log_sum_exp"]
+    layer: int | None = None
+    layer_share: float = 0.625
+    signal_tokens: int = 2
+    temperature: float = 0.05
+    query_position: int | None = None
+    max_passage_tokens: int = 256
+    max_query_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        if "{text}" not in self.passage:
+            raise ValueError(f"passage template {self.passage!r} has no {{text}}")
+        if "{query}" not in self.query:
+            raise ValueError(f"query template {self.query!r} has no {{query}}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}, wanted more than 0")
+        for name in ("signal_tokens", "max_passage_tokens", "max_query_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted at least 1")
+        if self.score == "log_sum_exp" and self.query_attends:
+            raise ValueError("score log_sum_exp needs query_attends: false")
+
+
+def settings_for(name: str, folder: str, kind: str) -> RankerSettings:
+    """The settings of the model `name`, whose files lie in `folder` if that is one.
+
+    `kind` (`encoder` or `decoder`) names the project's file for a model that has none.
+    """
+    own = Path(folder) / OWN_SETTINGS
+    if own.is_file():
+        return read_settings(RankerSettings, own)
+    shipped = f"rerank/{name}"
+    known = "/" not in name and (CONFIGS / f"{shipped}.yaml").is_file()
+    return read_settings(RankerSettings, shipped if known else f"rerank/{kind}")
