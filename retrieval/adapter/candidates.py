@@ -4,7 +4,8 @@ Enters: `LabelledHits`. Leaves: a fitted `Scorer`.
 
     fit_candidate("adapter:linear:profile", labelled, AdapterSettings(), seed=0)
 
-Names: global, max-norm, platt, isotonic, and adapter:MAP:INPUTS for every map that has parameters
+Names: global (the score itself), platt and isotonic (calibrations of it), max-norm (Platt's
+calibration of the max-normalised score), and adapter:MAP:INPUTS for every map that has parameters
 (linear, sqrt, quadratic, power; `raw` has none and is `global`) and INPUTS of embedding, profile,
 both.
 """
@@ -25,10 +26,10 @@ from retrieval.adapter.network import (
 )
 from retrieval.adapter.profile import score_profile
 from retrieval.adapter.scorers import (
+    PLAIN_SCORERS,
     CosineAdapter,
     GlobalScore,
     Isotonic,
-    MaxNormalised,
     Platt,
     Scorer,
 )
@@ -61,19 +62,19 @@ def fit_candidate(
     """Fit one candidate on labelled hits; deterministic for a seed."""
     if name == GLOBAL:
         return GlobalScore()
-    if name == MAX_NORM:
-        return MaxNormalised()
-    if name == PLATT:
-        slope, offset, centre = fit_platt(labelled, "linear")
-        return Platt(slope, offset - slope * centre)
+    if name in (PLATT, MAX_NORM):
+        of = GLOBAL if name == PLATT else MAX_NORM
+        values = PLAIN_SCORERS[of].values(labelled.hits)
+        slope, offset, centre = fit_platt(values, labelled, "linear")
+        return Platt(slope, offset - slope * centre, of)
     if name == ISOTONIC:
         return _fit_isotonic(labelled)
     _, map_name, inputs = name.split(":")
     return _fit_adapter(labelled, replace(settings, map=map_name, inputs=inputs), seed)
 
 
-def fit_platt(labelled: LabelledHits, map_name: str) -> Start:
-    """Logistic regression of the labels on one shaped score, rising by construction.
+def fit_platt(scores: np.ndarray, labelled: LabelledHits, map_name: str) -> Start:
+    """Logistic regression of the labels on one shaped score (float [P]), rising by construction.
 
     Where the data say that higher scores are less relevant the slope stays at a small positive
     value: a filter never turns the order around.
@@ -81,7 +82,7 @@ def fit_platt(labelled: LabelledHits, map_name: str) -> Start:
     import torch
     from sklearn.linear_model import LogisticRegression
 
-    x = labelled.hits.scores[labelled.judged].astype(np.float64)
+    x = scores[labelled.judged].astype(np.float64)
     centre = float(x.mean())
     pair = torch.from_numpy(np.append(x, centre))
     shaped = shape(map_name, pair, torch.ones(())).numpy()
@@ -121,7 +122,7 @@ def _fit_adapter(labelled: LabelledHits, settings: AdapterSettings, seed: int) -
         profile = score_profile(labelled.hits, settings.depth)
         mean, spread = profile_scale(profile)
     x = network_inputs(embeddings, profile, mean, spread)
-    start = fit_platt(labelled, settings.map)
+    start = fit_platt(labelled.hits.scores, labelled, settings.map)
     trained = train_network(labelled, x, settings, start, seed)
     weights = {name: w.numpy() for name, w in trained.items()}
     return CosineAdapter(

@@ -203,10 +203,12 @@ def load_filter(folder: str | os.PathLike[str], encoder_fingerprint: str) -> Thr
 
 
 def threshold_filter(value: float) -> ThresholdFilter:
-    """One global threshold on the score, chosen by hand; fits any encoder or reranker."""
-    return ThresholdFilter(
-        GlobalScore(), value, record={"threshold_rule": rule_state(ByHand(value))}
-    )
+    """One global threshold on the score, chosen by hand; fits any encoder or reranker.
+
+    The threshold is rounded to float32 as scores are, so that a score of .35 passes .35.
+    """
+    record = {"threshold_rule": rule_state(ByHand(value))}
+    return ThresholdFilter(GlobalScore(), float(np.float32(value)), record=record)
 
 
 def max_norm_filter(value: float) -> ThresholdFilter:

@@ -134,18 +134,29 @@ class MaxGap(_Plain):
         return values
 
 
+PLAIN_SCORERS: dict[str, Scorer] = {
+    scorer.kind: scorer for scorer in (GlobalScore(), MaxNormalised(), Rank(), MaxGap())
+}
+
+
 @dataclass(frozen=True)
 class Platt(_Plain):
-    """slope * x + offset, a logit: Platt's calibration of the global score."""
+    """slope * x + offset, a logit: Platt's calibration of the global or max-normalised score."""
 
     slope: float
     offset: float
+    of: str = GlobalScore.kind
     kind: ClassVar[str] = "platt"
     has_probabilities: ClassVar[bool] = True
 
+    @property
+    def needed_hits(self) -> int:
+        """Those of the score below it."""
+        return PLAIN_SCORERS[self.of].needed_hits
+
     def values(self, hits: Hits) -> np.ndarray:
         """The logit of each score."""
-        return self.slope * hits.scores.astype(np.float64) + self.offset
+        return self.slope * PLAIN_SCORERS[self.of].values(hits) + self.offset
 
 
 @dataclass(frozen=True)
