@@ -10,7 +10,16 @@ if any(True for _ in _metadata.distributions(name="kernels")):
     )
 
 from kernels.block_attention import block_attention
+from kernels.block_score import BlockScores, block_score, token_mass
 from kernels.dispatch import chosen_implementation
 from kernels.layout import BlockLayout, RequestBlocks
 
-__all__ = ["BlockLayout", "RequestBlocks", "block_attention", "chosen_implementation"]
+__all__ = [
+    "BlockLayout",
+    "BlockScores",
+    "RequestBlocks",
+    "block_attention",
+    "block_score",
+    "chosen_implementation",
+    "token_mass",
+]

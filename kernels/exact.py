@@ -20,5 +20,19 @@ def exact_sum(terms: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
     """
     bits = 52 - terms.shape[0].bit_length()
     _, exponent = torch.frexp(bound.double())
-    whole = torch.ldexp(terms, bits - exponent).round_()
-    return torch.ldexp(whole.sum(0), exponent - bits)
+    per_unit = torch.exp2((bits - exponent).double())
+    return (terms * per_unit).round_().sum(0) / per_unit
+
+
+def exact_logsumexp(logits: torch.Tensor) -> torch.Tensor:
+    """float64 log(sum(exp(logits))) over the first dimension; -inf where all logits are (or n = 0).
+
+    As any order of the logits gives the same bits, so does any order of what they stand for.
+    """
+    if not logits.shape[0]:
+        return logits.new_full(logits.shape[1:], -torch.inf, dtype=torch.float64)
+    largest = logits.amax(0).double()
+    # Subtracting -inf from itself would give NaN for a row without any finite logit.
+    shift = torch.where(largest == -torch.inf, 0.0, largest)
+    terms = torch.exp(logits.double() - shift)
+    return shift + torch.log(exact_sum(terms, torch.ones_like(shift)))

@@ -11,13 +11,14 @@ merged by `exact_sum`, which makes its bits independent of the order of the bloc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 
 from kernels.block_attention.cpu_plan import Chunk, Plan, QueryTile, attention_plan
-from kernels.exact import exact_sum
-from kernels.layout import BlockLayout, Span
+from kernels.exact import exact_logsumexp, exact_sum
+from kernels.layout import BlockLayout
+from kernels.padding import gather, scatter_add, wide_dtype
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -37,7 +38,7 @@ def forward(
     """o [T,Hq,D] in q's dtype and lse [Hq,T] in fp32 (float64 for float64 inputs)."""
     plan = attention_plan(layout, causal)
     o = torch.empty(q.shape, dtype=q.dtype)
-    lse = torch.empty((q.shape[1], q.shape[0]), dtype=_wide(q.dtype))
+    lse = torch.empty((q.shape[1], q.shape[0]), dtype=wide_dtype(q.dtype))
     for chunk in plan.local:
         part, part_lse = _attend(q, k, v, chunk, scale)
         for index, item in enumerate(chunk.items):
@@ -68,7 +69,7 @@ def backward(
     A query row's share of each block follows from its output and log-sum-exp over all blocks, so
     the query block needs no second merge.
     """
-    wide = _wide(q.dtype)
+    wide = wide_dtype(q.dtype)
     grad_q, grad_k, grad_v = (torch.zeros(x.shape, dtype=wide) for x in (q, k, v))
     plan = attention_plan(layout, causal)
     for chunk in (*plan.local, *plan.query):
@@ -78,25 +79,21 @@ def backward(
         for index, item in enumerate(chunk.items):
             row_lse[index, : item.rows.length] = lse[:, slice(*item.rows)].T
         parts = _flash_backward(
-            _gather(grad_o, rows, chunk.row_pad),
-            _gather(q, rows, chunk.row_pad),
-            _gather(k, keys, chunk.key_pad),
-            _gather(v, keys, chunk.key_pad),
-            _gather(o, rows, chunk.row_pad),
+            gather(grad_o, rows, chunk.row_pad),
+            gather(q, rows, chunk.row_pad),
+            gather(k, keys, chunk.key_pad),
+            gather(v, keys, chunk.key_pad),
+            gather(o, rows, chunk.row_pad),
             row_lse.transpose(1, 2),
             0.0,
             False,
             attn_mask=_mask(chunk, wide),
             scale=scale,
         )
-        _scatter_add(grad_q, parts[0], rows)
-        _scatter_add(grad_k, parts[1], keys)
-        _scatter_add(grad_v, parts[2], keys)
+        scatter_add(grad_q, parts[0], rows)
+        scatter_add(grad_k, parts[1], keys)
+        scatter_add(grad_v, parts[2], keys)
     return grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _attend(
@@ -105,35 +102,14 @@ def _attend(
     """o [n,Hq,row_pad,D] and lse [n,Hq,row_pad] of the chunk's n items, each alone."""
     keys = [(item.prefix, item.own) for item in chunk.items]
     return _flash(
-        _gather(q, [(item.rows,) for item in chunk.items], chunk.row_pad),
-        _gather(k, keys, chunk.key_pad),
-        _gather(v, keys, chunk.key_pad),
+        gather(q, [(item.rows,) for item in chunk.items], chunk.row_pad),
+        gather(k, keys, chunk.key_pad),
+        gather(v, keys, chunk.key_pad),
         0.0,
         False,
-        attn_mask=_mask(chunk, _wide(q.dtype)),
+        attn_mask=_mask(chunk, wide_dtype(q.dtype)),
         scale=scale,
     )
-
-
-def _gather(x: torch.Tensor, spans: Sequence[tuple[Span, ...]], pad: int) -> torch.Tensor:
-    """[n,H,pad,D]: the tokens of each item's spans one after the other, then zeros."""
-    _, H, D = x.shape
-    padded = torch.empty((len(spans), pad, H, D), dtype=_wide(x.dtype))
-    for row, pieces in zip(padded, spans, strict=True):
-        filled = 0
-        for start, end in pieces:
-            row[filled : filled + end - start] = x[start:end]
-            filled += end - start
-        row[filled:].zero_()
-    return padded.transpose(1, 2)
-
-
-def _scatter_add(grad: torch.Tensor, part: torch.Tensor, spans: Sequence[tuple[Span, ...]]) -> None:
-    for padded, pieces in zip(part.transpose(1, 2), spans, strict=True):
-        filled = 0
-        for start, end in pieces:
-            grad[start:end] += padded[filled : filled + end - start]
-            filled += end - start
 
 
 def _mask(chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
@@ -168,7 +144,7 @@ def _query_rows(
 ) -> None:
     """Fill the query blocks' rows of o [T,H,D] and lse [H,T] for some of the heads."""
     _, H, D = q.shape
-    parts = torch.empty((plan.partial_rows, H, D), dtype=_wide(q.dtype))
+    parts = torch.empty((plan.partial_rows, H, D), dtype=wide_dtype(q.dtype))
     parts_lse = torch.empty((plan.partial_rows, H), dtype=parts.dtype)
     for chunk in plan.query:
         part, part_lse = _attend(q, k, v, chunk, scale)
@@ -189,9 +165,7 @@ def _merge(
     """o [rows,H,D] and lse [rows,H] over all blocks from those over each block (float64)."""
     rows = slice(tile.partial, tile.partial + tile.parts * tile.rows.length)
     shape = (tile.parts, tile.rows.length, *parts.shape[1:])
-    part, part_lse = parts[rows].view(shape), parts_lse[rows].view(shape[:3]).double()
-    largest = part_lse.amax(0)
-    total = exact_sum(torch.exp(part_lse - largest), torch.ones_like(largest))
-    lse = largest + torch.log(total)
+    part, part_lse = parts[rows].view(shape), parts_lse[rows].view(shape[:3])
+    lse = exact_logsumexp(part_lse)
     terms = part * torch.exp(part_lse - lse)[..., None]
     return exact_sum(terms, part.abs().amax((0, 3))[..., None].expand(shape[1:])), lse

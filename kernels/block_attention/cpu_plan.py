@@ -70,6 +70,11 @@ def round_up(count: int) -> int:
     return -(-count // _ROUND) * _ROUND
 
 
+def items_per_chunk(pad: int) -> int:
+    """How many items of `pad` tokens make a chunk."""
+    return max(1, _CHUNK_KEYS // pad)
+
+
 def attention_plan(layout: BlockLayout, causal: bool) -> Plan:
     """The plan of a layout, from its memo."""
     return layout.memo(("cpu attention plan", causal), lambda: _build(layout, causal))
@@ -84,7 +89,7 @@ def chunked(items: Sequence[Item]) -> tuple[Chunk, ...]:
         alike.setdefault((round_up(keys), round_up(item.rows.length), shift), []).append(item)
     chunks = []
     for (key_pad, row_pad, shift), group in sorted(alike.items()):
-        size = max(1, _CHUNK_KEYS // max(key_pad, row_pad))
+        size = items_per_chunk(max(key_pad, row_pad))
         for first in range(0, len(group), size):
             part = tuple(group[first : first + size])
             chunks.append(Chunk(part, row_pad, key_pad, None if shift < 0 else shift))
