@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from configs.command import run_command
+from eval.commands.agree import add_agree_parser
 from eval.commands.compare import add_compare_parser
 from eval.commands.measure import add_measure_parser
 from eval.commands.udcg import add_udcg_parser
@@ -18,6 +19,7 @@ from eval.commands.udcg import add_udcg_parser
 PARSERS = (
     add_measure_parser,
     add_compare_parser,
+    add_agree_parser,
     add_udcg_parser,
 )
 

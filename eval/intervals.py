@@ -6,6 +6,7 @@ Enters: values [Q, M], one row per query. Leaves: lower and upper ends [M].
 print(bootstrap_intervals(numpy.random.default_rng(0).random((50, 2))))"
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -41,17 +42,25 @@ def bootstrap_intervals(
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
-    queries = len(values)
-    generator = np.random.default_rng(seed)
-    means = np.empty((resamples, values.shape[1]))
-    rows = max(1, CELLS_AT_A_TIME // queries)
-    for start in range(0, resamples, rows):
-        count = min(rows, resamples - start)
-        # How often each query is drawn decides a mean: one matrix product serves all columns.
-        drawn = generator.integers(0, queries, (count, queries))
-        drawn += np.arange(count)[:, None] * queries
-        counts = np.bincount(drawn.ravel(), minlength=count * queries).reshape(count, queries)
-        means[start : start + count] = counts @ values / queries
+    # How often each query is drawn decides a mean: one matrix product serves all columns.
+    means = np.concatenate(
+        [counts @ values for counts in _counts_in_parts(len(values), resamples, seed)]
+    ) / len(values)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return Intervals(low, high)
+
+
+def bootstrap_counts(queries: int, resamples: int, seed: int = 0) -> np.ndarray:
+    """Return how often each query is drawn in each resample: int64 [resamples, queries]."""
+    return np.concatenate(list(_counts_in_parts(queries, resamples, seed)))
+
+
+def _counts_in_parts(queries: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    rows = max(1, CELLS_AT_A_TIME // queries)
+    for start in range(0, resamples, rows):
+        count = min(rows, resamples - start)
+        drawn = generator.integers(0, queries, (count, queries))
+        drawn += np.arange(count)[:, None] * queries
+        yield np.bincount(drawn.ravel(), minlength=count * queries).reshape(count, queries)

@@ -1,0 +1,175 @@
+"""`python -m eval agree FOLDER`: judges against the human labels, and systems under both."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.commands.output import Subparsers, add_output_options, print_json, print_table
+from eval.tables import NOT_RUN, Cell
+
+if TYPE_CHECKING:
+    from eval.agreement.study import Study
+    from eval.data import Qrels
+
+LABEL_HEADER = ["judge", "pairs", "exact", "kappa", "low", "high", "quadratic", "alpha", "bias"]
+SYSTEM_HEADER = ["tau_b", "tau_AP", "rho", "RBO", "top-k", "kept", "missed", "false", "opposite"]
+
+
+def add_agree_parser(subparsers: Subparsers) -> None:
+    """Add the `agree` subcommand."""
+    parser = subparsers.add_parser(
+        "agree",
+        help="agreement of LLM judges with human labels, and of the system rankings they give",
+        description="Compare the labels in FOLDER/judges with those in FOLDER/qrels; with --runs, "
+        "also the rankings of systems and the significant differences that they lead to.",
+    )
+    parser.add_argument("folder", help="BEIR folder with qrels/ and judges/, or a qrels file")
+    parser.add_argument("--judges", nargs="+", help="label files or folders (FOLDER/judges)")
+    parser.add_argument("--runs", nargs="+", help="TREC runs, or folders of them")
+    parser.add_argument("--split", default="test", help="of the qrels (%(default)s)")
+    parser.add_argument("--measure", default="nDCG@10", help="ranks systems (%(default)s)")
+    parser.add_argument(
+        "--scale",
+        nargs=2,
+        type=int,
+        metavar=("LOW", "HIGH"),
+        help="labels outside are clipped and counted (0 to the highest human grade)",
+    )
+    parser.add_argument("--top", type=int, default=10, help="k of the top-k tau (%(default)s)")
+    parser.add_argument("--rbo-p", type=float, default=0.9, help="(%(default)s)")
+    parser.add_argument("--permutations", type=int, default=10_000, help="(%(default)s)")
+    parser.add_argument("--resamples", type=int, default=2_000, help="bootstrap (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    add_output_options(parser)
+    parser.set_defaults(run=run_agree)
+
+
+def run_agree(arguments: argparse.Namespace) -> None:
+    """Study and print."""
+    from dataclasses import replace
+
+    from eval.agreement.study import Settings, study
+    from eval.collection_qrels import load_qrels
+    from eval.provenance import provenance
+    from eval.run_files import named_runs, run_paths
+
+    qrels = load_qrels(arguments.folder, arguments.split)
+    judge_files = _judge_files(arguments)
+    result = study(
+        qrels,
+        {name: _read_judge(path) for name, path in judge_files.items()},
+        named_runs(arguments.runs) if arguments.runs else None,
+        Settings(
+            measure=arguments.measure,
+            scale=tuple(arguments.scale) if arguments.scale else None,
+            top=arguments.top,
+            rbo_p=arguments.rbo_p,
+            permutations=arguments.permutations,
+            resamples=arguments.resamples,
+            seed=arguments.seed,
+        ),
+    )
+    _warn(result)
+    if arguments.format == "json":
+        files = [*judge_files.values(), *run_paths(arguments.runs or []).values()]
+        print_json(replace(result, provenance=provenance(files)).as_json())
+        return
+    header = LABEL_HEADER + (SYSTEM_HEADER if result.systems else [])
+    print_table(arguments, header, _rows(result))
+    if arguments.format == "text":
+        _print_notes(result)
+
+
+def _judge_files(arguments: argparse.Namespace) -> dict[str, Path]:
+    sources = arguments.judges or [Path(arguments.folder) / "judges"]
+    files: dict[str, Path] = {}
+    for source in map(Path, sources):
+        if source.is_dir():
+            found = sorted(path for path in source.iterdir() if path.suffix in (".tsv", ".txt"))
+        elif source.is_file():
+            found = [source]
+        else:
+            raise ValueError(f"{source} does not exist; name the judges' label files with --judges")
+        for path in found:
+            if path.stem in files:
+                raise ValueError(f"{files[path.stem]} and {path} are one name; rename one")
+            files[path.stem] = path
+    if not files:
+        raise ValueError(f"no label file (.tsv or .txt) in {', '.join(map(str, sources))}")
+    return files
+
+
+def _read_judge(path: Path) -> "Qrels | None":
+    """Return the labels, None for an empty file: a judge that failed."""
+    from eval.data import read_qrels
+
+    return read_qrels(path) if path.stat().st_size else None
+
+
+def _warn(result: "Study") -> None:
+    for name in result.not_run:
+        print(f"note: {name} did not run: its file is absent or empty", file=sys.stderr)
+    for name, labels in result.labels.items():
+        for who, count in zip(("human", name), labels.clipped, strict=True):
+            if count:
+                print(
+                    f"note: {count} labels of {who} lie outside the scale "
+                    f"{result.grades[0]}..{result.grades[-1]} and were clipped",
+                    file=sys.stderr,
+                )
+        if labels.human_only:
+            print(
+                f"note: {name} has no label for {labels.human_only} human pairs; "
+                f"the {labels.pairs} shared ones are compared",
+                file=sys.stderr,
+            )
+
+
+def _rows(result: "Study") -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for name, labels in result.labels.items():
+        row: list[Cell] = [
+            name,
+            labels.pairs,
+            labels.exact.value,
+            labels.kappa.value,
+            labels.kappa.low,
+            labels.kappa.high,
+            labels.kappa_quadratic.value,
+            labels.alpha_ordinal.value,
+            labels.mean_bias,
+        ]
+        if result.systems:
+            systems = result.systems[name]
+            kept = systems.preservation
+            row += [systems.tau_b, systems.tau_ap, systems.spearman, systems.rbo]
+            row += [systems.top_k_tau, kept.agreements, kept.missed, kept.false]
+            row += [kept.contradictions]
+        rows.append(row)
+    rows.sort(key=lambda row: (-float(row[3] or 0), str(row[0])))
+    width = len(rows[0])
+    rows += [[name, NOT_RUN, *[""] * (width - 2)] for name in result.not_run]
+    return rows
+
+
+def _print_notes(result: "Study") -> None:
+    settings = result.settings
+    print(
+        f"\ngrades {result.grades[0]}..{result.grades[-1]}; kappa with {settings.confidence:.0%} "
+        f"bootstrap interval over queries ({settings.resamples} resamples); alpha: Krippendorff, "
+        f"ordinal (all raters together {result.alpha_of_all:.4f}); bias: judge minus human"
+    )
+    cuts = {name: labels.kappa_at_cut for name, labels in result.labels.items()}
+    for name, kappas in cuts.items():
+        listed = ", ".join(f">={cut}: {kappa.value:.4f}" for cut, kappa in kappas.items())
+        print(f"binary kappa of {name}: {listed}")
+    if result.systems:
+        systems = next(iter(result.systems.values()))
+        pairs = len(systems.human_means) * (len(systems.human_means) - 1) // 2
+        print(
+            f"{len(systems.human_means)} systems by {settings.measure}, {pairs} pairs; kept, "
+            "missed, false, opposite: significant under both, the human alone, the judge alone, "
+            f"both but in opposite directions (randomised Tukey HSD, {settings.permutations} "
+            f"permutations, alpha {settings.alpha}, same queries)"
+        )
