@@ -29,7 +29,7 @@ from retrieval.adapter.filters import ThresholdFilter, kept
 from retrieval.adapter.hits import LabelledHits, pack_labelled
 from retrieval.adapter.measures import (
     bootstrap_weights,
-    curve_measures,
+    curves_by_part,
     cut_counts,
     cut_measures,
     expected_calibration_error,
@@ -286,9 +286,9 @@ def compare(
     """
     weights = bootstrap_weights(labelled.hits.queries, _SAMPLES, seed + 2)
     one = np.ones((1, labelled.hits.queries))
-    whole = {n: _fold_curves(v, labelled, fold_of_query, one) for n, v in out_of_fold.items()}
+    whole = {n: curves_by_part(v, labelled, fold_of_query, one) for n, v in out_of_fold.items()}
     sampled = {
-        n: _fold_curves(v, labelled, fold_of_query, weights)["PR-AUC"]
+        n: curves_by_part(v, labelled, fold_of_query, weights)["PR-AUC"]
         for n, v in out_of_fold.items()
     }
     gain = {n: float(whole[n]["PR-AUC"][0] - whole[GLOBAL]["PR-AUC"][0]) for n in out_of_fold}
@@ -319,19 +319,6 @@ def compare(
             )
         )
     return rows
-
-
-def _fold_curves(
-    values: np.ndarray, labelled: LabelledHits, fold_of_query: np.ndarray, weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    """`curve_measures` inside each fold, averaged over folds, one number per row of `weights`."""
-    parts = []
-    for fold in range(int(fold_of_query.max()) + 1):
-        inside = fold_of_query == fold
-        of_fold = values[inside[labelled.hits.query_of_hit]]
-        chosen = labelled.select(np.flatnonzero(inside))
-        parts.append(curve_measures(of_fold, chosen, weights[:, inside]))
-    return {name: np.nanmean([part[name] for part in parts], axis=0) for name in parts[0]}
 
 
 def choose(

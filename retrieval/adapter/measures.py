@@ -60,6 +60,22 @@ def curve_measures(
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
+def curves_by_part(
+    values: np.ndarray, labelled: LabelledHits, part_of_query: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`curve_measures` inside each part of the queries (int [Q], from 0), averaged over parts.
+
+    For values that come from one fit per part: between parts they share no scale.
+    """
+    parts = []
+    for part in range(int(part_of_query.max()) + 1):
+        inside = part_of_query == part
+        of_part = values[inside[labelled.hits.query_of_hit]]
+        chosen = labelled.select(np.flatnonzero(inside))
+        parts.append(curve_measures(of_part, chosen, weights[:, inside]))
+    return {name: np.nanmean([part[name] for part in parts], axis=0) for name in parts[0]}
+
+
 def log_losses(probabilities: np.ndarray, labelled: LabelledHits) -> np.ndarray:
     """Sum of -log p(label) over each query's judged hits, float64 [Q]."""
     p = np.clip(probabilities, 1e-7, 1 - 1e-7)
