@@ -10,8 +10,12 @@ import sys
 
 from configs.command import run_command
 from eval.commands.agree import add_agree_parser
+from eval.commands.collections import add_collections_parser
 from eval.commands.compare import add_compare_parser
+from eval.commands.demo import add_demo_parser
+from eval.commands.known_items import add_known_items_parser
 from eval.commands.measure import add_measure_parser
+from eval.commands.run import add_run_parser
 from eval.commands.udcg import add_udcg_parser
 
 # A subcommand is one module of eval/commands and one line here. The modules import what is heavy
@@ -21,6 +25,10 @@ PARSERS = (
     add_compare_parser,
     add_agree_parser,
     add_udcg_parser,
+    add_run_parser,
+    add_known_items_parser,
+    add_demo_parser,
+    add_collections_parser,
 )
 
 

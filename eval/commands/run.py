@@ -1,0 +1,50 @@
+"""`python -m eval run COLLECTION --index DIR`: the whole pipeline on a collection, measured."""
+
+import argparse
+from pathlib import Path
+
+from eval.commands.output import Subparsers, add_output_options, print_json, print_table
+
+
+def add_run_parser(subparsers: Subparsers) -> None:
+    """Add the `run` subcommand."""
+    parser = subparsers.add_parser(
+        "run",
+        help="search, filter and rerank a collection's queries, and measure every stage",
+        description="Run every judged query through the pipeline and measure each stage.",
+    )
+    parser.add_argument("collection", help="a BEIR folder or an ir_datasets id")
+    parser.add_argument("--index", required=True, help="the index's folder")
+    parser.add_argument("--split", help="split of a BEIR folder (test)")
+    parser.add_argument("--rerank", metavar="MODEL", help="minilm, smollm2, a folder or a hub name")
+    parser.add_argument(
+        "--filter",
+        metavar="SCORE|FOLDER|index",
+        help="keep hits of at least this cosine, or by a fitted filter: its folder, or `index` "
+        "for the one beside the index",
+    )
+    parser.add_argument("-k", type=int, help="hits searched for a query (100)")
+    parser.add_argument("--measures", nargs="+", metavar="NAME", help="nDCG@10 RR@10 R@100")
+    parser.add_argument("--device", help="cpu, cuda, ...")
+    parser.add_argument(
+        "--out", type=Path, help="folder for TREC runs, result.json and report.html"
+    )
+    add_output_options(parser)
+    parser.set_defaults(run=run_run)
+
+
+def run_run(arguments: argparse.Namespace) -> None:
+    """Evaluate, write what `--out` asks for, print the table or the JSON object."""
+    from configs.settings import read_settings
+    from eval.pipeline import PipelineSettings, evaluate_pipeline
+    from eval.pipeline_files import write_report
+
+    names = ("collection", "index", "split", "k", "filter", "rerank", "measures", "device")
+    settings = read_settings(PipelineSettings, **{name: getattr(arguments, name) for name in names})
+    report = evaluate_pipeline(settings)
+    if arguments.out:
+        write_report(arguments.out, report)
+    if arguments.format == "json":
+        print_json(report.as_json())
+    else:
+        print_table(arguments, *report.rows())

@@ -1,0 +1,221 @@
+"""Evaluate the whole path on a collection: search, cosine adapter, reranker, measures.
+
+Enters: a collection with queries and qrels, an index, the stages to run. Leaves: per stage a run,
+its measures with intervals, its latency, what it kept.
+
+    evaluate_pipeline(PipelineSettings(collection="folder", index="my-index", rerank="minilm"))
+"""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.data import Run
+from eval.intervals import Intervals, bootstrap_intervals
+from eval.measures import Evaluation, evaluate
+from index.records import Hit
+from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
+from retrieval.corpora import load_collection
+from retrieval.pipeline import DENSE, StageHits, run_pipeline
+from retrieval.retriever import Retriever
+
+_RECORDED = ("blockseek", "torch", "transformers", "sentence-transformers", "ir-measures")
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What is run and measured.
+
+    `filter` is a score, a filter's folder, or `index` for the one beside the index. `max_queries`
+    takes that many of the judged queries, evenly spread; None takes all.
+    """
+
+    collection: str
+    index: str
+    split: str = "test"
+    k: int = 100
+    filter: str | None = None
+    rerank: str | None = None
+    measures: tuple[str, ...] = ("nDCG@10", "RR@10", "R@100")
+    device: str | None = None
+    max_queries: int | None = None
+    resamples: int = 10_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One stage's result over all judged queries.
+
+    `kept_share` is its hits over the dense hits, `null_share` the share of queries without any;
+    `tokens` are the reranker's tokens of its passages, None where there is no reranker.
+    """
+
+    name: str
+    run: Run
+    evaluation: Evaluation
+    intervals: Intervals
+    latency_ms: np.ndarray
+    kept_share: float
+    null_share: float
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    """All stages, and what made them."""
+
+    settings: PipelineSettings
+    stages: tuple[StageReport, ...]
+    passages: int
+    truncated: int
+    provenance: dict[str, str]
+
+    def rows(self) -> tuple[list[str], list[list[str | float]]]:
+        """Header and rows of the one table."""
+        header = ["stage", *self.settings.measures, "ms/query", "kept %", "null %"]
+        rows: list[list[str | float]] = [
+            [
+                stage.name if stage.name == DENSE else f"+{stage.name}",
+                *stage.evaluation.means.values(),
+                f"{stage.latency_ms.mean():.1f}",
+                f"{100 * stage.kept_share:.1f}",
+                f"{100 * stage.null_share:.1f}",
+            ]
+            for stage in self.stages
+        ]
+        return header, rows
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the runs, for machines."""
+        return {
+            "settings": asdict(self.settings),
+            "queries": len(self.stages[0].evaluation.query_ids),
+            "passages": self.passages,
+            "truncated_passages": self.truncated,
+            "stages": [_stage_json(stage) for stage in self.stages],
+            "provenance": self.provenance,
+        }
+
+
+def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
+    """Run and measure; only judged queries are asked.
+
+    Raises `ValueError` when the collection, the index, the filter or the reranker can't be read,
+    or collection and index share no passage.
+    """
+    collection = load_collection(settings.collection, settings.split)
+    queries = {id_: text for id_, text in collection.queries.items() if id_ in collection.qrels}
+    if not queries:
+        raise ValueError(f"{settings.collection}: no query of split {settings.split} is judged")
+    if settings.max_queries is not None and settings.max_queries < len(queries):
+        places = np.linspace(0, len(queries) - 1, settings.max_queries).astype(int)
+        ids = list(queries)
+        queries = {ids[place]: queries[ids[place]] for place in places}
+    qrels = {query_id: collection.qrels[query_id] for query_id in queries}
+    retriever = Retriever.open(settings.index, device=settings.device)
+    relevance_filter = open_filter(settings.filter, retriever)
+    ranker = None
+    if settings.rerank is not None:
+        from rerank.ranker import BlockRanker
+
+        ranker = BlockRanker.from_pretrained(settings.rerank, settings.device)
+    stages = run_pipeline(
+        retriever,
+        queries,
+        k=settings.k,
+        relevance_filter=relevance_filter,
+        reranker=ranker.rerank if ranker else None,
+    )
+    counts: dict[str, int] = {}
+    if ranker is not None:
+        found = list(dict.fromkeys(hit.id for hits in stages[0].hits.values() for hit in hits))
+        counts = dict(zip(found, ranker.token_counts(retriever.index.passages(found)), strict=True))
+    manifest = retriever.index.manifest
+    return PipelineReport(
+        settings=settings,
+        stages=tuple(
+            _stage_report(stage, stages[0], qrels, settings, counts if ranker else None)
+            for stage in stages
+        ),
+        passages=manifest.passages,
+        truncated=manifest.truncated,
+        provenance=_provenance(settings, retriever),
+    )
+
+
+def open_filter(name: str | None, retriever: Retriever) -> RelevanceFilter | None:
+    """A filter by hand (a number), from a folder, or the index's own (`index`)."""
+    if name is None:
+        return None
+    try:
+        return threshold_filter(float(name))
+    except ValueError:
+        folder = retriever.index.folder / "filter" if name == "index" else Path(name)
+        return load_filter(folder, retriever.encoder_fingerprint)
+
+
+def _stage_report(
+    stage: StageHits,
+    dense: StageHits,
+    qrels: Mapping[str, Mapping[str, int]],
+    settings: PipelineSettings,
+    counts: Mapping[str, int] | None,
+) -> StageReport:
+    run = {query_id: _scores(hits) for query_id, hits in stage.hits.items()}
+    evaluation = evaluate(qrels, run, settings.measures)
+    values = np.column_stack(list(evaluation.values.values()))
+    hits = sum(len(found) for found in stage.hits.values())
+    ids = [hit.id for found in stage.hits.values() for hit in found]
+    return StageReport(
+        name=stage.name,
+        run=run,
+        evaluation=evaluation,
+        intervals=bootstrap_intervals(values, resamples=settings.resamples, seed=settings.seed),
+        latency_ms=np.array(stage.latency_ms),
+        kept_share=hits / sum(len(found) for found in dense.hits.values()),
+        null_share=sum(not found for found in stage.hits.values()) / len(stage.hits),
+        tokens=None if counts is None else sum(counts[id_] for id_ in ids),
+    )
+
+
+def _scores(hits: list[Hit]) -> dict[str, float]:
+    return {hit.id: hit.score for hit in hits}
+
+
+def _stage_json(stage: StageReport) -> dict[str, Any]:
+    low, high = stage.intervals
+    return {
+        "name": stage.name,
+        "measures": {
+            name: {"mean": mean, "low": float(low[column]), "high": float(high[column])}
+            for column, (name, mean) in enumerate(stage.evaluation.means.items())
+        },
+        "latency_ms": {
+            "mean": float(stage.latency_ms.mean()),
+            "p50": float(np.percentile(stage.latency_ms, 50)),
+            "p95": float(np.percentile(stage.latency_ms, 95)),
+        },
+        "kept_share": stage.kept_share,
+        "null_share": stage.null_share,
+        "tokens": stage.tokens,
+    }
+
+
+def _provenance(settings: PipelineSettings, retriever: Retriever) -> dict[str, str]:
+    import torch
+
+    encoder = retriever.encoder.record
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "encoder": f"{encoder.name} ({encoder.fingerprint})",
+        "reranker": settings.rerank or "none",
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, GPU: {gpu}",
+        **{name: version(name) for name in _RECORDED},
+    }

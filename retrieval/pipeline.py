@@ -1,0 +1,95 @@
+"""One query after the other through every stage: search, cosine adapter, reranker.
+
+Enters: a retriever, queries, a filter, a reranker as a callable. Leaves: the hits after each
+stage, and how long each took.
+
+    run_pipeline(Retriever.open("my-index"), {"q1": "how to open a file"}, k=100)
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from index.records import Hit, Passage
+from retrieval.adapter.filters import RelevanceFilter
+from retrieval.retriever import Retriever
+
+DENSE, FILTER, RERANK = "dense", "filter", "rerank"
+
+
+class Scored(Protocol):
+    """What a reranker gives back for one passage; higher is better."""
+
+    @property
+    def id(self) -> str:
+        """The passage's id."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """Its score."""
+        ...
+
+
+# Takes a query and its passages, best first; gives them back ranked.
+Reranker = Callable[[str, Sequence[Passage]], Sequence[Scored]]
+
+
+@dataclass
+class StageHits:
+    """The hits of every query after one stage, and the stage's own milliseconds a query."""
+
+    name: str
+    hits: dict[str, list[Hit]] = field(default_factory=dict)
+    latency_ms: list[float] = field(default_factory=list)
+
+
+def run_pipeline(
+    retriever: Retriever,
+    queries: Mapping[str, str],
+    *,
+    k: int = 100,
+    relevance_filter: RelevanceFilter | None = None,
+    reranker: Reranker | None = None,
+) -> list[StageHits]:
+    """Run every query by itself, as a user's arrives, and return the stages that ran, in order.
+
+    The filter sees at least as many hits as it needs to judge one, and cuts among the first `k`;
+    the reranker ranks what is kept. A query of which nothing is kept has no hits from there on.
+    """
+    dense, kept, reranked = StageHits(DENSE), StageHits(FILTER), StageHits(RERANK)
+    depth = max(k, relevance_filter.needed_hits if relevance_filter else 0)
+    for query_id, query in tqdm(queries.items(), desc="queries", unit=" queries", disable=None):
+        clock = _Clock()
+        vector = retriever.encode_queries([query])
+        (found,) = retriever.index.search(vector, depth)
+        hits = dense.hits[query_id] = found[:k]
+        dense.latency_ms.append(clock.lap_ms())
+        if relevance_filter is not None:
+            scores = np.array([hit.score for hit in found], np.float32)
+            (mask,) = relevance_filter.keep(vector, [scores])
+            hits = [hit for hit, keep in zip(hits, mask, strict=False) if keep]
+            kept.hits[query_id] = hits
+            kept.latency_ms.append(clock.lap_ms())
+        if reranker is not None:
+            ranking = reranker(query, retriever.passages(hits)) if hits else []
+            reranked.hits[query_id] = [
+                Hit(scored.id, scored.score, rank) for rank, scored in enumerate(ranking, 1)
+            ]
+            reranked.latency_ms.append(clock.lap_ms())
+    return [dense, *([kept] if relevance_filter else []), *([reranked] if reranker else [])]
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap_ms(self) -> float:
+        """Milliseconds since the last lap."""
+        now = time.perf_counter()
+        elapsed, self._last = 1000 * (now - self._last), now
+        return elapsed
