@@ -12,7 +12,9 @@ from configs.command import run_command
 from eval.commands.agree import add_agree_parser
 from eval.commands.collections import add_collections_parser
 from eval.commands.compare import add_compare_parser
+from eval.commands.contexts import add_contexts_parser
 from eval.commands.demo import add_demo_parser
+from eval.commands.judge import add_judge_parser
 from eval.commands.known_items import add_known_items_parser
 from eval.commands.measure import add_measure_parser
 from eval.commands.run import add_run_parser
@@ -23,7 +25,9 @@ from eval.commands.udcg import add_udcg_parser
 PARSERS = (
     add_measure_parser,
     add_compare_parser,
+    add_judge_parser,
     add_agree_parser,
+    add_contexts_parser,
     add_udcg_parser,
     add_run_parser,
     add_known_items_parser,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
+from eval.commands.reader_options import add_reader_options, open_cache, open_reader
 
 if TYPE_CHECKING:
     from eval.udcg import LearnedWeights
@@ -25,6 +26,14 @@ def add_udcg_parser(subparsers: Subparsers) -> None:
     parser.add_argument("file", help="JSON file of examples")
     parser.add_argument("--model", help="reader whose probabilities count (the only one)")
     parser.add_argument("--out", help="write the examples with their scores to this file")
+    parser.add_argument(
+        "--reader", metavar="NAME", help="first ask this language model for the probabilities"
+    )
+    parser.add_argument(
+        "--published-tokens",
+        action="store_true",
+        help="tokenise as the published script does: a start token twice, where there is one",
+    )
     parser.add_argument("--relevant-weight", type=float, default=1.0, help="(%(default)s)")
     parser.add_argument(
         "--irrelevant-weight",
@@ -46,6 +55,7 @@ def add_udcg_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--weights", metavar="FILE", help="use weights written by --save-weights")
     parser.add_argument("--save-weights", metavar="FILE", help="write learned weights as JSON")
     add_output_options(parser)
+    add_reader_options(parser)
     parser.set_defaults(run=run_udcg)
 
 
@@ -61,7 +71,9 @@ def run_udcg(arguments: argparse.Namespace) -> None:
     )
 
     examples = read_examples(arguments.file)
-    model = choose_model(examples, arguments.model)
+    if arguments.reader:
+        examples = _with_reader(arguments, examples)
+    model = choose_model(examples, arguments.model or arguments.reader)
     weights = _weights(arguments, examples, model)
     scored = score_examples(
         examples,
@@ -90,6 +102,28 @@ def run_udcg(arguments: argparse.Namespace) -> None:
             f"\n{len(examples)} examples, reader {model}, "
             f"null contexts {scored.null / len(examples):.1%}, failed {len(scored.failed)}"
         )
+
+
+def _with_reader(arguments: argparse.Namespace, examples: "list[Example]") -> "list[Example]":
+    """Ask the reader about every passage; a passage that failed stays without a probability."""
+    from collections import Counter
+
+    from tqdm import tqdm
+
+    from eval.abstention import abstention_probabilities
+    from eval.udcg_file import with_probabilities
+
+    reader = open_reader(arguments, arguments.reader, published_tokens=arguments.published_tokens)
+    passages = sum(len(example["passages"]) for example in examples)
+    with tqdm(total=passages, unit="passage", disable=None) as bar:
+        found = abstention_probabilities(
+            examples, reader, open_cache(arguments), progress=bar.update
+        )
+    for reason, count in Counter(found.failures.values()).most_common(5):
+        print(f"note: {count} passages have no probability: {reason}", file=sys.stderr)
+    if passages and not found.probabilities:
+        raise RuntimeError(f"{arguments.reader} gave no probability for any passage")
+    return with_probabilities(examples, arguments.reader, found.probabilities)
 
 
 def _weights(
