@@ -9,6 +9,7 @@ where asked, the log-sum-exp of each row's logits [Hq,T]. Cost is linear in the 
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, overload
 
@@ -110,14 +111,8 @@ def check_inputs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Bloc
 
 
 def _module(chosen: str) -> ModuleType:
-    # Triton is imported only where it runs: it is not installed everywhere.
-    if chosen == "triton":
-        from kernels.block_attention import triton
-
-        return triton
-    from kernels.block_attention import cpu
-
-    return cpu
+    # Only what runs is imported: Triton is not installed everywhere.
+    return import_module(f"{__name__}.{chosen}")
 
 
 class _BlockAttention(torch.autograd.Function):
