@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from retrieval.adapter.fit import JUDGE, KNOWN_ITEM, LABEL_SOURCES, QRELS
+from retrieval.adapter.fit import KNOWN_ITEM, LABEL_SOURCES, QRELS
 
 
 class QueryLabels(NamedTuple):
@@ -35,7 +35,8 @@ def read_labels(
     A `collection` (BEIR folder or ir_datasets id) brings queries and qrels; a `qrels` file, with
     queries from `queries` or the collection, replaces its judgements (an LLM judge's, say, with
     `source="pseudo:judge"`); `known_items` are queries written for one passage each, and always
-    `pseudo:known-item`: every other passage counts as irrelevant, which some are not.
+    `pseudo:known-item`: every other passage counts as irrelevant, which some are not. A collection
+    of known items is one too: say so with `source`.
     """
     if source not in (None, *LABEL_SOURCES):
         raise ValueError(f"label source {source!r} is not one of {', '.join(LABEL_SOURCES)}")
@@ -47,8 +48,6 @@ def read_labels(
         if source not in (None, KNOWN_ITEM):
             raise ValueError(f"known items are {KNOWN_ITEM} labels, not {source}")
         return _known_items(known_items)
-    if source == KNOWN_ITEM:
-        raise ValueError(f"{KNOWN_ITEM} labels come from --known-items FILE")
     texts: dict[str, str] = {}
     grades: dict[str, dict[str, int]] = {}
     if collection is not None:
@@ -61,8 +60,6 @@ def read_labels(
         texts = read_queries(queries)
     if qrels is not None:
         grades = read_qrels_file(qrels)
-    elif source == JUDGE:
-        raise ValueError(f"{JUDGE} labels come from --qrels FILE, the judge's own grades")
     if not texts or not grades:
         raise ValueError("no labels: name a --collection, --queries with --qrels, or --known-items")
     labelled = {query_id: text for query_id, text in texts.items() if query_id in grades}

@@ -22,10 +22,11 @@ from retrieval.adapter.measures import (
     cut_counts,
     cut_measures,
     expected_calibration_error,
+    recall_name,
 )
 from retrieval.adapter.scorers import PLAIN_SCORERS, sigmoid
 
-CURVES = ("PR-AUC", *(f"P@R{round(100 * r)}" for r in RECALLS))
+CURVES = ("PR-AUC", *map(recall_name, RECALLS))
 _KEPT_QUANTILES = (0.1, 0.5, 0.9)
 _SHARES = frozenset({"filtered", "null", "wrongly nulled", "rightly nulled"})
 

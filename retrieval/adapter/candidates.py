@@ -105,14 +105,15 @@ def _fit_isotonic(labelled: LabelledHits) -> Isotonic:
     levels, block = np.unique(share, return_inverse=True)
     count = np.bincount(block)
     logits = np.maximum.accumulate(np.log((levels * count + 1) / ((1 - levels) * count + 1)))
-    # One knot a block, at its mean score; the first and last also at their outer ends.
-    middle = np.bincount(block, weights=x) / count
-    knots = np.concatenate([[x.min()], middle, [x.max()]])
-    heights = np.concatenate([logits[:1], logits, logits[-1:]])
-    knots, first = np.unique(knots, return_index=True)
+    # A block is flat between its lowest and highest score; between blocks the logit rises.
+    lowest, highest = np.full(len(levels), np.inf), np.full(len(levels), -np.inf)
+    np.minimum.at(lowest, block, x)
+    np.maximum.at(highest, block, x)
+    knots, first = np.unique(np.stack([lowest, highest], axis=1), return_index=True)
+    heights = np.repeat(logits, 2)[first]
     if len(knots) == 1:
-        knots, first = np.array([knots[0], knots[0] + 1.0]), np.array([0, 0])
-    return Isotonic(knots, np.maximum.accumulate(heights[first]))
+        knots, heights = np.array([knots[0], knots[0] + 1.0]), np.repeat(heights, 2)
+    return Isotonic(knots, heights)
 
 
 def _fit_adapter(labelled: LabelledHits, settings: AdapterSettings, seed: int) -> CosineAdapter:

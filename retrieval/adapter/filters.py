@@ -129,7 +129,7 @@ class ThresholdFilter:
         folder.mkdir(parents=True, exist_ok=True)
         numbers, arrays = self.scorer.state()
         payload = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        weights = f"weights-{hashlib.sha256(payload).hexdigest()[:16]}.safetensors"
+        weights = _weights_name(payload)
         _write(folder / weights, payload)
         description = {
             "format_version": FORMAT_VERSION,
@@ -192,9 +192,12 @@ def load_filter(folder: str | os.PathLike[str], encoder_fingerprint: str) -> Thr
             f"{encoder_fingerprint!r}; fit it again for this index"
         )
     try:
-        arrays = load((path.parent / weights).read_bytes())
+        payload = (path.parent / weights).read_bytes()
+        if weights != _weights_name(payload):
+            raise ValueError("its bytes are not those that were written")
+        arrays = load(payload)
         scorer = restore_scorer(kind, numbers, arrays)
-    except (SafetensorError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path.parent / weights} is damaged ({error}); fit the filter again"
         ) from None
@@ -226,6 +229,10 @@ def top_k_filter(k: int) -> ThresholdFilter:
 def max_gap_filter(depth: int = 50) -> ThresholdFilter:
     """Cut at the largest gap between neighbouring scores among the first `depth` hits."""
     return ThresholdFilter(MaxGap(depth), 1.0, record={"threshold_rule": rule_state(ByHand(1))})
+
+
+def _weights_name(payload: bytes) -> str:
+    return f"weights-{hashlib.sha256(payload).hexdigest()[:16]}.safetensors"
 
 
 def _write(path: Path, payload: bytes) -> None:

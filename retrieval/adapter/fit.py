@@ -288,7 +288,7 @@ def compare(
     one = np.ones((1, labelled.hits.queries))
     whole = {n: curves_by_part(v, labelled, fold_of_query, one) for n, v in out_of_fold.items()}
     sampled = {
-        n: curves_by_part(v, labelled, fold_of_query, weights)["PR-AUC"]
+        n: curves_by_part(v, labelled, fold_of_query, weights, ())["PR-AUC"]
         for n, v in out_of_fold.items()
     }
     gain = {n: float(whole[n]["PR-AUC"][0] - whole[GLOBAL]["PR-AUC"][0]) for n in out_of_fold}

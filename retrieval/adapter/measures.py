@@ -14,6 +14,13 @@ import numpy as np
 from retrieval.adapter.hits import LabelledHits, per_query_sum
 
 RECALLS = (0.90, 0.95, 0.99)
+
+
+def recall_name(recall: float) -> str:
+    """`P@R95` for .95."""
+    return f"P@R{round(100 * recall)}"
+
+
 _CELLS = 8_000_000  # of one chunk of bootstrap weights: 64 MB
 
 
@@ -26,42 +33,51 @@ def bootstrap_weights(queries: int, samples: int, seed: int) -> np.ndarray:
 
 
 def curve_measures(
-    values: np.ndarray, labelled: LabelledHits, weights: np.ndarray
+    values: np.ndarray,
+    labelled: LabelledHits,
+    weights: np.ndarray,
+    recalls: Sequence[float] = RECALLS,
 ) -> dict[str, np.ndarray]:
     """PR-AUC and precision at recall over pooled judged hits, one number per row of `weights`.
 
     PR-AUC is average precision, sum of (R_i - R_(i-1)) * P_i over distinct values, as scikit-learn
     has it; hits of equal value stand or fall together. `P@R95` is the precision at the highest
-    threshold whose recall is at least .95. NaN where a sample holds nothing relevant.
+    threshold whose recall is at least .95. NaN where a sample holds nothing relevant. Weights are
+    how often each query counts: whole numbers.
     """
     judged = labelled.judged
     order = np.flatnonzero(judged)[np.argsort(-values[judged], kind="stable")]
     sorted_values = values[order]
-    relevant = labelled.labels[order] == 1
     query = labelled.hits.query_of_hit[order]
     last = np.flatnonzero(np.append(sorted_values[1:] != sorted_values[:-1], True))
-    names = ["PR-AUC", *(f"P@R{round(100 * r)}" for r in RECALLS)]
-    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    found: dict[str, list[np.ndarray]] = {n: [] for n in ("PR-AUC", *map(recall_name, recalls))}
+    # Counts below 2^24 are exact in float32, and sums of them twice as fast.
+    number: type[np.floating] = np.float32 if len(order) < 2**21 else np.float64
+    relevant = (labelled.labels[order] == 1).astype(number)
     rows = max(1, _CELLS // max(1, len(order)))
     for begin in range(0, len(weights), rows):
-        w = weights[begin : begin + rows][:, query].astype(np.float64)
+        w = weights[begin : begin + rows].astype(number)[:, query]
         true = np.cumsum(w * relevant, axis=1)[:, last]
-        kept = np.cumsum(w, axis=1)[:, last]
-        total = true[:, -1:]
+        kept = np.cumsum(w, axis=1, out=w)[:, last]
+        total = true[:, -1].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(kept > 0, true / kept, 1.0)
-            found["PR-AUC"].append(
-                (np.diff(true, axis=1, prepend=0.0) * precision).sum(axis=1) / total[:, 0]
-            )
-        for name, recall in zip(names[1:], RECALLS, strict=True):
-            reached = (true >= recall * total - 1e-9).argmax(axis=1)
-            at = precision[np.arange(len(w)), reached]
-            found[name].append(np.where(total[:, 0] > 0, at, np.nan))
+            precision = np.where(kept > 0, true / kept, number(1))
+            steps = np.diff(true, axis=1, prepend=number(0))
+            area = np.einsum("bi,bi->b", steps, precision, dtype=np.float64, casting="same_kind")
+            found["PR-AUC"].append(area / total)
+        for recall in recalls:
+            wanted = np.ceil(recall * total - 1e-6).astype(number)
+            at = precision[np.arange(len(w)), (true >= wanted[:, None]).argmax(axis=1)]
+            found[recall_name(recall)].append(np.where(total > 0, at, np.nan))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def curves_by_part(
-    values: np.ndarray, labelled: LabelledHits, part_of_query: np.ndarray, weights: np.ndarray
+    values: np.ndarray,
+    labelled: LabelledHits,
+    part_of_query: np.ndarray,
+    weights: np.ndarray,
+    recalls: Sequence[float] = RECALLS,
 ) -> dict[str, np.ndarray]:
     """`curve_measures` inside each part of the queries (int [Q], from 0), averaged over parts.
 
@@ -72,7 +88,7 @@ def curves_by_part(
         inside = part_of_query == part
         of_part = values[inside[labelled.hits.query_of_hit]]
         chosen = labelled.select(np.flatnonzero(inside))
-        parts.append(curve_measures(of_part, chosen, weights[:, inside]))
+        parts.append(curve_measures(of_part, chosen, weights[:, inside], recalls))
     return {name: np.nanmean([part[name] for part in parts], axis=0) for name in parts[0]}
 
 

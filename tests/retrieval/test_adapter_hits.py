@@ -106,7 +106,7 @@ def test_a_profile_by_hand():
 
 
 def test_a_profile_reads_only_its_depth_and_no_neighbouring_query():
-    """A query's profile must be the same alone, in any batch, and however many hits are asked for."""
+    """A profile must be the same alone, in any batch, and however many hits are asked for."""
     generator = np.random.default_rng(0)
     lists = [np.sort(generator.random(n))[::-1].astype(np.float32) for n in (30, 0, 1, 7, 50)]
     together = score_profile(pack_hits(None, lists), 20)

@@ -45,11 +45,9 @@ def test_no_nan_and_no_infinity_on_cosines(name):
     assert bool(torch.isfinite(apply_map(name, x, *shaped)).all())
 
 
-@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("name", MAPS[1:])
 def test_training_has_finite_gradients_at_a_score_of_zero(name):
     """d|x|^k/dk is |x|^k log|x|: 0 times minus infinity without care."""
-    if name == "raw":
-        pytest.skip("raw has no parameters")
     outputs = torch.zeros(1, outputs_of(name), requires_grad=True)
     a, b, k = map_parameters(outputs, Start(10.0, -3.0, 0.0), name)
     apply_map(name, torch.tensor([0.0, 0.5, -0.5]), a, b, k).sum().backward()

@@ -120,7 +120,7 @@ def test_rules_choose_and_refuse():
     )
     assert choose_threshold(ByHand(0.35), values, labelled) == 0.35
     assert choose_threshold(ByHand(0.5), values, labelled, values_are_logits=True) == 0
-    with pytest.raises(ValueError, match="threshold 1.5 is no probability"):
+    with pytest.raises(ValueError, match=r"threshold 1\.5 is no probability"):
         choose_threshold(ByHand(1.5), values, labelled, values_are_logits=True)
     for rule, number in (
         (RecallTarget, 0.0),
