@@ -18,6 +18,7 @@ from eval.commands.judge import add_judge_parser
 from eval.commands.known_items import add_known_items_parser
 from eval.commands.measure import add_measure_parser
 from eval.commands.run import add_run_parser
+from eval.commands.sessions import add_sessions_parser
 from eval.commands.udcg import add_udcg_parser
 
 # A subcommand is one module of eval/commands and one line here. The modules import what is heavy
@@ -28,6 +29,7 @@ PARSERS = (
     add_judge_parser,
     add_agree_parser,
     add_contexts_parser,
+    add_sessions_parser,
     add_udcg_parser,
     add_run_parser,
     add_known_items_parser,

@@ -10,32 +10,16 @@ from eval.readers import Failure, Prompt
 from eval.readers.answer_cache import AnswerCache
 from eval.readers.local import LocalReader
 
-WORDS = [
-    "<s>",
-    "</s>",
-    "<user>",
-    "<system>",
-    "<answer>",
-    "NO",
-    "-RESPONSE",
-    "0",
-    "1",
-    "2",
-    "3",
-    "Yes",
-    "No",
-    "where",
-    "is",
-    "the",
-    "cat",
-    "dog",
-    "mat",
-]
+TOKENS = "<s> </s> <user> <system> <answer> NO -RESPONSE 0 1 2 3 Yes No"
+WORDS = f"{TOKENS} where is the cat dog mat".split()
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}"
     "{% if add_generation_prompt %}<answer>{% endif %}"
 )
-NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+)
 
 
 def save_model(folder, template=TEMPLATE, positions=64):
@@ -78,8 +62,8 @@ PROMPTS = [
 
 def by_hand(reader, ids, texts):
     """Probabilities of one unpadded prompt, straight from the model."""
-    logits = reader.model(torch.tensor([ids])).logits[0, -1]
-    probabilities = torch.softmax(logits, -1)
+    with torch.inference_mode():
+        probabilities = torch.softmax(reader.model(torch.tensor([ids])).logits[0, -1], -1)
     return [float(probabilities[reader.tokenizer.convert_tokens_to_ids(text)]) for text in texts]
 
 
@@ -122,10 +106,7 @@ def test_abstention_is_the_first_token_of_no_response(folder, tmp_path):
     ]
     found = abstention_probabilities(examples, reader, AnswerCache(tmp_path / "a.sqlite"))
     assert not found.failures
-    assert list(found.probabilities) == [(0, 0), (0, 1)] or set(found.probabilities) == {
-        (0, 0),
-        (0, 1),
-    }
+    assert set(found.probabilities) == {(0, 0), (0, 1)}
     prompt = abstention_prompt("where is the cat", "the mat")
     assert prompt == (SYSTEM, "Document: the mat\nQuestion: where is the cat\nAnswer:")
     expected = by_hand(reader, reader.prompt_ids(prompt), ["NO"])
