@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 USAGE_ERROR = 2
 FAILURE = 1
@@ -23,7 +23,15 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     Anything else is a failure of ours: exit code 1. Either way stderr gets one line, and
     `--debug` adds the traceback.
     """
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(debug=False)
+    for each in _with_subparsers(parser):
+        # No default of its own: a subcommand's would undo a --debug that stands before it.
+        each.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback of an error",
+        )
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
@@ -45,3 +53,11 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         print(f"failed: {type(error).__name__}: {message} (--debug shows where)", file=sys.stderr)
         return FAILURE
     return 0
+
+
+def _with_subparsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for subparser in dict.fromkeys(action.choices.values()):
+                yield from _with_subparsers(subparser)

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,7 +46,7 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
             sorted(str(p.relative_to(CONFIGS).with_suffix("")) for p in CONFIGS.rglob("*.yaml"))
         )
         raise ValueError(f"no settings file {path}; the project ships {names}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
@@ -83,17 +83,36 @@ def _checked(wanted: Any, value: Any, where: str) -> Any:
             return make_settings(option, value, where)  # type: ignore[arg-type]
         origin = typing.get_origin(option) or option
         if origin is tuple and isinstance(value, list | tuple):
-            return tuple(value)
+            return _checked_tuple(typing.get_args(option), value, where)
         if origin is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if origin is typing.Literal:
             if value in typing.get_args(option):
                 return value
-            raise ValueError(f"{where} is {value!r}, wanted one of {typing.get_args(option)}")
-        if isinstance(value, origin) and not (isinstance(value, bool) and origin in (int, float)):
+        elif isinstance(value, origin) and not (isinstance(value, bool) and origin in (int, float)):
             return value
-    name = getattr(wanted, "__name__", str(wanted))
-    raise ValueError(f"{where} is {value!r}, wanted {name}")
+    names = " or ".join(_name(option) for option in options)
+    raise ValueError(f"{where} is {value!r}, wanted {names}")
+
+
+def _checked_tuple(items: tuple[Any, ...], values: Sequence[Any], where: str) -> tuple[Any, ...]:
+    """`values` as the items of `tuple[item, ...]`, or of `tuple[first, second]`."""
+    if items[1:] == (Ellipsis,) or not items:
+        items = (items[0] if items else object,) * len(values)
+    if len(items) != len(values):
+        raise ValueError(f"{where} has {len(values)} values, wanted {len(items)}")
+    return tuple(
+        _checked(item, value, f"{where}[{place}]")
+        for place, (item, value) in enumerate(zip(items, values, strict=True))
+    )
+
+
+def _name(option: Any) -> str:
+    if typing.get_origin(option) is typing.Literal:
+        return " or ".join(repr(choice) for choice in typing.get_args(option))
+    if option is type(None):
+        return "null"
+    return str(option) if typing.get_origin(option) else getattr(option, "__name__", str(option))
 
 
 _UNIONS = (typing.Union, types.UnionType)

@@ -37,7 +37,9 @@ class DenseIndex:
         manifest = Manifest.read(folder)
         try:
             return cls(folder, manifest)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
+            if Manifest.read(folder) != manifest:
+                return cls.open(folder)  # a build has just replaced it
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(
                 f"the index in {folder} is damaged ({reason}); build it again with --overwrite"
@@ -68,7 +70,7 @@ class DenseIndex:
             raise ValueError(f"query vectors have shape {queries.shape}, wanted [n, {dimension}]")
         k = min(k, len(self))
         found = search_faiss(self._faiss, self.manifest.faiss_factory, self.vectors, queries, k)
-        return [self._hits(rows, scores) for rows, scores in found]
+        return [self._hits(rows, scores)[:k] for rows, scores in found]
 
     def passages(self, ids: Sequence[str]) -> list[Passage]:
         """The passages with those ids, in that order; raises `ValueError` for an unknown id."""

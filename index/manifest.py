@@ -95,5 +95,5 @@ class Manifest:
             values["encoder"] = EncoderRecord(**values["encoder"])
             values["shards"] = tuple(ShardRecord(**shard) for shard in values["shards"])
             return cls(**values)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}); build the index again") from None

@@ -70,8 +70,9 @@ class VectorTable:
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         dimension = self.parts[0].shape[1]
         vectors = np.empty((len(rows), dimension), np.float32)
-        for place, (shard, row) in enumerate(zip(shards, rows, strict=True)):
-            vectors[place] = self.parts[shard][row - self._starts[shard]]
+        for shard in np.unique(shards):
+            mine = shards == shard
+            vectors[mine] = self.parts[shard][rows[mine] - self._starts[shard]]
         return vectors
 
 

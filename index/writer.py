@@ -43,14 +43,17 @@ class IndexWriter:
         self._building = folder / BUILDING
         self._plan = dict(plan)
         self.shards: list[ShardRecord] = []
-        if (folder / MANIFEST).exists() and not overwrite and not resume:
+        self._checked = 0
+        # A build that was killed before its first shard leaves nothing that is worth a question.
+        unfinished = self._record_path(0).exists()
+        if (folder / MANIFEST).exists() and not overwrite and not (resume and unfinished):
             raise ValueError(f"{folder} already holds an index; --overwrite replaces it")
-        if self._building.exists() and not resume and not overwrite:
+        if unfinished and not resume and not overwrite:
             raise ValueError(
                 f"{folder} holds an unfinished build; --resume goes on with it, "
                 f"--overwrite starts again"
             )
-        if resume and self._building.exists():
+        if unfinished and resume:
             self._check_plan()
             self.shards = self._finished_shards()
         else:
@@ -68,10 +71,8 @@ class IndexWriter:
             return False
         shard = self.shards[number]
         if read_passages(self._building / shard.passages) != passages:
-            raise ValueError(
-                f"the corpus has changed since the unfinished build in {self.folder} began "
-                f"(shard {number} differs); --overwrite starts again"
-            )
+            raise self._corpus_changed(number)
+        self._checked = number + 1
         return True
 
     def add_shard(self, passages: list[Passage], vectors: np.ndarray, truncated: int) -> None:
@@ -81,14 +82,18 @@ class IndexWriter:
         text = json.dumps(asdict(shard))
         write_atomic(self._record_path(number), lambda path: path.write_text(text))
         self.shards.append(shard)
+        self._checked = len(self.shards)
 
     def publish(
         self, *, encoder: EncoderRecord, factory: str, skipped: int, created_by: Mapping[str, str]
     ) -> Manifest:
         """Build the FAISS file, then make all of it the index in `folder`.
 
-        Raises `ValueError` for an empty corpus or a factory string FAISS does not know.
+        Raises `ValueError` for an empty corpus, one that lacks passages the resumed build had, or
+        a factory string FAISS does not know.
         """
+        if self._checked < len(self.shards):
+            raise self._corpus_changed(self._checked)
         passages = sum(shard.rows for shard in self.shards)
         if not passages:
             shutil.rmtree(self._building)
@@ -124,6 +129,12 @@ class IndexWriter:
             if old.name != manifest.data:
                 shutil.rmtree(old)
         return manifest
+
+    def _corpus_changed(self, number: int) -> ValueError:
+        return ValueError(
+            f"the corpus has changed since the unfinished build in {self.folder} began "
+            f"(shard {number} differs); --overwrite starts again"
+        )
 
     def _check_plan(self) -> None:
         try:

@@ -38,6 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _rank(arguments: argparse.Namespace) -> None:
+    from rerank.candidates import as_candidates
     from rerank.ranker import DEFAULT_RERANKER, BlockRanker
 
     passages = _read(arguments.passages)
@@ -52,8 +53,8 @@ def _rank(arguments: argparse.Namespace) -> None:
         print(json.dumps(output, ensure_ascii=False))
         return
     for result in results:
-        text = result.passage if isinstance(result.passage, str) else result.passage["text"]
-        text = " ".join(text.split())
+        (passage,) = as_candidates([result.passage])
+        text = " ".join((passage.text or passage.title).split())
         snippet = text if len(text) <= _SNIPPET else f"{text[:_SNIPPET]}…"
         print(f"{result.rank:>4}  {result.score:.4f}  {result.id}  {snippet}")
 
@@ -67,7 +68,7 @@ def _read(path: Path | None) -> list[Any]:
     except UnicodeDecodeError:
         raise ValueError(f"{path or 'stdin'} is not UTF-8") from None
     passages: list[Any] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # JSON may hold other line breaks
         if not line.strip():
             continue
         if not line.lstrip().startswith("{"):

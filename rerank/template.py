@@ -35,7 +35,7 @@ def fill(settings: RankerSettings, query: str, candidates: Sequence[Candidate]) 
 def _passage(template: str, candidate: Candidate) -> str:
     if not candidate.title or not candidate.text:
         # The separator between title and text goes with the missing one.
-        template = template.replace("{title}\n{text}", "{text}")
+        template = template.replace("{title}\n{text}", "{text}").replace("{title}", "")
         return template.replace("{text}", candidate.text or candidate.title)
     # In one pass: a title that holds the characters "{text}" is no placeholder.
     parts = template.split("{title}")

@@ -69,9 +69,7 @@ class Encoder:
 
     def encode_queries(self, queries: Sequence[str]) -> np.ndarray:
         """Unit vectors float32 [n, d] of `queries`; raises `ValueError` for an empty one."""
-        for number, query in enumerate(queries, 1):
-            if not query.strip():
-                raise ValueError(f"query {number} of {len(queries)} is empty")
+        require_text(queries)
         return self._encode(list(queries), self.record.query_prompt)
 
     def encode_passages(self, passages: Sequence[Passage]) -> tuple[np.ndarray, int]:
@@ -101,6 +99,13 @@ class Encoder:
             show_progress_bar=False,
         )
         return np.asarray(vectors, np.float32)
+
+
+def require_text(queries: Sequence[str]) -> None:
+    """Raise `ValueError` naming the first empty one of `queries`."""
+    for number, query in enumerate(queries, 1):
+        if not query.strip():
+            raise ValueError(f"query {number} of {len(queries)} is empty")
 
 
 def _fingerprint(model: "SentenceTransformer") -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from index.dense_index import DenseIndex
 from index.records import Hit, Passage
-from retrieval.encoder import Encoder
+from retrieval.encoder import Encoder, require_text
 
 _QUERIES_PER_BATCH = 256
 
@@ -64,6 +64,7 @@ class Retriever:
         query or a `k` below 1.
         """
         queries = [queries] if isinstance(queries, str) else list(queries)
+        require_text(queries)
         hits: list[list[Hit]] = []
         for start in range(0, len(queries), _QUERIES_PER_BATCH):
             vectors = self.encode_queries(queries[start : start + _QUERIES_PER_BATCH])

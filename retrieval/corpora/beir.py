@@ -42,6 +42,8 @@ def read_query_file(path: Path) -> dict[str, str]:
             raise ValueError(f"{place}: {fault}")
         if passage.id in queries:
             raise ValueError(f"{place}: query id {passage.id!r} occurred before")
+        if not passage.text.strip():
+            raise ValueError(f"{place}: query {passage.id!r} is empty")
         queries[passage.id] = passage.text
     return queries
 

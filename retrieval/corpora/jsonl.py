@@ -22,6 +22,8 @@ def read_jsonl(path: Path) -> Iterator[Record]:
                 yield _record(place, json.loads(line))
             except json.JSONDecodeError as error:
                 yield Record(place, None, f"broken JSON: {error.msg} at column {error.colno}")
+            except (ValueError, RecursionError) as error:  # endless digits or brackets
+                yield Record(place, None, f"broken JSON: {error}")
 
 
 def _record(place: str, fields: Any) -> Record:

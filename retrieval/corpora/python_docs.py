@@ -46,7 +46,10 @@ def read_python_docs(packages: tuple[str, ...] | None = None) -> Iterator[Record
     library = Path(sysconfig.get_paths()["stdlib"])
     sources = [(library, "")]
     for name in DEFAULT_PACKAGES if packages is None else packages:
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):  # a dotted name whose parent is missing, an empty name
+            spec = None
         if spec is not None and spec.submodule_search_locations:
             sources.append((Path(next(iter(spec.submodule_search_locations))), name))
         elif packages is not None:

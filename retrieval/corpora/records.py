@@ -6,6 +6,7 @@ error that names the place; with `skip_bad`, a count and a list of what was left
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,8 +50,10 @@ def checked(records: Iterable[Record], skipped: Skipped | None = None) -> Iterat
     seen: set[bytes] = set()
     for place, passage, fault in records:
         if passage is not None:
-            key = hashlib.blake2b(passage.id.encode(), digest_size=8).digest()
-            if not passage.id:
+            key = hashlib.blake2b(passage.id.encode("utf-8", "replace"), digest_size=8).digest()
+            if not _is_unicode(passage):
+                fault = "half of a surrogate pair, which is no character"
+            elif not passage.id:
                 fault = "the id is empty"
             elif key in seen:
                 fault = f"id {passage.id!r} occurred before"
@@ -65,6 +68,15 @@ def checked(records: Iterable[Record], skipped: Skipped | None = None) -> Iterat
         skipped.add(f"{place}: {fault}")
 
 
+def _is_unicode(passage: Passage) -> bool:
+    """JSON can spell lone surrogates, which no tokenizer and no file takes."""
+    try:
+        "".join(passage).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def text_lines(path: Path) -> Iterator[tuple[str, str | None]]:
     """The lines of a UTF-8 file, plain or `.gz`: (place, line), line None where it is not UTF-8."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
@@ -75,7 +87,7 @@ def text_lines(path: Path) -> Iterator[tuple[str, str | None]]:
                     yield place, raw.decode("utf-8").rstrip("\r\n")
                 except UnicodeDecodeError:
                     yield place, None
-        except (gzip.BadGzipFile, EOFError) as error:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{path} is no whole gzip file: {error}") from None
 
 

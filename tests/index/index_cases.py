@@ -1,0 +1,53 @@
+"""Indexes over random unit vectors, written as a build writes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from index.files import only_writer
+from index.manifest import EncoderRecord, Manifest
+from index.records import Passage
+from index.writer import IndexWriter
+
+# On a busy machine FAISS's threads spend minutes waiting for each other in training.
+faiss.omp_set_num_threads(1)
+
+DIMENSION = 32
+ENCODER = EncoderRecord("test", "fingerprint", DIMENSION, 128, "mean", "", "")
+PLAN = {"corpus": "made", "encoder": "fingerprint", "settings": {"shard_size": 100}}
+
+
+def unit_vectors(rows: int, dimension: int = DIMENSION, seed: int = 0) -> np.ndarray:
+    """Rows around 20 centres: neighbours exist, as in a real corpus."""
+    centres = np.random.default_rng(99).normal(size=(20, dimension))
+    generator = np.random.default_rng(seed)
+    vectors = centres[generator.integers(20, size=rows)]
+    vectors = vectors + 0.5 * generator.normal(size=(rows, dimension))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def passages(rows: int) -> list[Passage]:
+    return [
+        Passage(f"p{row:04d}", f"title {row}" * (row % 2), f"text {row}") for row in range(rows)
+    ]
+
+
+def write_index(
+    folder: Path,
+    vectors: np.ndarray,
+    *,
+    factory: str = "auto",
+    texts: Sequence[Passage] | None = None,
+    shard_size: int = 100,
+    overwrite: bool = False,
+) -> Manifest:
+    texts = passages(len(vectors)) if texts is None else texts
+    folder.mkdir(exist_ok=True)
+    with only_writer(folder):
+        writer = IndexWriter(folder, PLAN, resume=False, overwrite=overwrite)
+        for start in range(0, len(vectors), shard_size):
+            part = slice(start, start + shard_size)
+            writer.add_shard(list(texts[part]), vectors[part], truncated=1)
+        return writer.publish(encoder=ENCODER, factory=factory, skipped=2, created_by={})

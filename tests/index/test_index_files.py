@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+from index.files import only_writer, write_atomic
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "file"
+    target.write_text("old")
+
+    def fail(path):
+        path.write_text("half")
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="full"):
+        write_atomic(target, fail)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_one_writer_at_a_time_across_processes(tmp_path):
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, pathlib; from index.files import only_writer\n"
+            "with only_writer(pathlib.Path(sys.argv[1])):\n"
+            "    print('held', flush=True); sys.stdin.read()",
+            str(tmp_path),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match="another process is building in"), only_writer(tmp_path):
+        pass
+    holder.kill()
+    holder.communicate()
+    with only_writer(tmp_path):  # a killed process holds nothing
+        pass

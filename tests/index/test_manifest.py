@@ -1,0 +1,61 @@
+import json
+
+import pytest
+from index_cases import unit_vectors, write_index
+
+from index.manifest import FORMAT_VERSION, MANIFEST, Manifest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_index(tmp_path / "index", unit_vectors(30))
+    return tmp_path / "index"
+
+
+def test_a_manifest_reads_back_as_written(folder, tmp_path):
+    manifest = Manifest.read(folder)
+    manifest.write(tmp_path)
+    assert Manifest.read(tmp_path) == manifest
+    assert (manifest.passages, manifest.truncated, manifest.skipped) == (30, 1, 2)
+    assert manifest.settings == {"shard_size": 100}
+
+
+def _changed(folder, change):
+    path = folder / MANIFEST
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values.update(format_version=FORMAT_VERSION + 1), "has format 2, this"),
+        (lambda values: values.pop("format_version"), "is damaged"),
+        (lambda values: values.pop("passages"), "is damaged .*passages"),
+        (lambda values: values["encoder"].pop("fingerprint"), "is damaged .*fingerprint"),
+        (lambda values: values["shards"][0].pop("rows"), "is damaged .*rows"),
+        (lambda values: values.update(surplus=1), "is damaged .*surplus"),
+        (lambda values: values.update(shards=3), "is damaged"),
+    ],
+)
+def test_a_manifest_of_another_form_is_refused(folder, change, message):
+    _changed(folder, change)
+    with pytest.raises(ValueError, match=message) as raised:
+        Manifest.read(folder)
+    assert str(folder / MANIFEST) in str(raised.value)
+    assert "build the index again" in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"", b"\xff\xfe{}"])
+def test_a_damaged_manifest_is_refused(folder, content):
+    (folder / MANIFEST).write_bytes(content)
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
+        Manifest.read(folder)
+
+
+def test_a_folder_that_is_no_index(tmp_path):
+    with pytest.raises(ValueError, match=r"is no index: it has no manifest\.json"):
+        Manifest.read(tmp_path)
+    with pytest.raises(ValueError, match="does not exist"):
+        Manifest.read(tmp_path / "nowhere")
