@@ -73,10 +73,10 @@ def run_demo(folder: Path, settings: DemoSettings) -> PipelineReport:
             IndexSettings(encoder=settings.encoder, max_length=settings.max_length),
             overwrite=True,
         )
+        _say("fitting the filter")
+        _fit_filter(str(collection), index, settings)
         with replacing(made_from) as file:
             file.write(json.dumps(sources, indent=2).encode())
-    _say("fitting the filter")
-    _fit_filter(str(collection), index, settings)
     _say("searching, filtering, reranking")
     report = evaluate_pipeline(
         PipelineSettings(

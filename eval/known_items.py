@@ -41,10 +41,9 @@ def known_item(passage: Passage) -> KnownItem | None:
     summary, stop, more = line.partition(". ")
     summary = summary.rstrip(".") + ("." if stop or line.endswith(".") else "")
     left = "\n\n".join(part for part in (more.strip(), rest.strip()) if part)
-    name = passage.id.rpartition(".")[2]
     if not _FEWEST_WORDS <= len(summary.split()) <= _MOST_WORDS or re.match(r"[\w.]+\(", summary):
         return None
-    if len(left.split()) < _FEWEST_WORDS_LEFT or summary.lower().startswith(f"{name.lower()} "):
+    if len(left.split()) < _FEWEST_WORDS_LEFT:
         return None
     return KnownItem(summary, passage._replace(text=left))
 

@@ -175,7 +175,7 @@ def _print_hits(
         return
     print(f"query {query_id}: {query}")
     for hit, passage in zip(hits, passages, strict=True):
-        text = " ".join(passage.text.split())
+        text = " ".join(passage.full_text.split())
         snippet = text if len(text) <= _SNIPPET else f"{text[:_SNIPPET]}…"
         print(f"{hit.rank:>4}  {hit.score:.4f}  {hit.id}  {snippet}")
 
