@@ -11,15 +11,24 @@ if any(True for _ in _metadata.distributions(name="kernels")):
 
 from kernels.block_attention import block_attention
 from kernels.block_score import BlockScores, block_score, token_mass
+from kernels.cached_attention import cached_attention, cached_block_score
+from kernels.cached_attention.layout import CachedLayout, CachedRequest
 from kernels.dispatch import chosen_implementation
 from kernels.layout import BlockLayout, RequestBlocks
+from kernels.quantized import QuantizedTokens, quantize_tokens
 
 __all__ = [
     "BlockLayout",
     "BlockScores",
+    "CachedLayout",
+    "CachedRequest",
+    "QuantizedTokens",
     "RequestBlocks",
     "block_attention",
     "block_score",
+    "cached_attention",
+    "cached_block_score",
     "chosen_implementation",
+    "quantize_tokens",
     "token_mass",
 ]

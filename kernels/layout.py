@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -48,6 +48,11 @@ class Span(NamedTuple):
         return self.end - self.start
 
 
+def pieces(span: Span, size: int) -> list[Span]:
+    """`span` in order, cut into pieces of at most `size` tokens."""
+    return [Span(a, min(a + size, span.end)) for a in range(span.start, span.end, size)]
+
+
 class RequestSpans(NamedTuple):
     """Where one request's blocks lie in the packed batch."""
 
@@ -56,8 +61,40 @@ class RequestSpans(NamedTuple):
     query: Span
 
 
+class Memo:
+    """Values that follow from a layout, made at first use; they live as long as the layout."""
+
+    def memo(self, key: Hashable, build: Callable[[], Any]) -> Any:
+        """The value made by `build` at the first call with `key`.
+
+        Kernels keep their tile tables and plans here, so that all layers of a batch share them.
+        """
+        if key not in self._memo:
+            self._memo[key] = build()
+        return self._memo[key]
+
+    @cached_property
+    def _memo(self) -> dict[Hashable, Any]:
+        return {}
+
+
+class PassageSpans(Protocol):
+    """What block scores need of a layout: a `BlockLayout`, or the places of cached passages."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+
+    @property
+    def spans(self) -> tuple[RequestSpans, ...]:
+        """The blocks of each request."""
+
+    def memo(self, key: Hashable, build: Callable[[], Any]) -> Any:
+        """As `Memo.memo`."""
+
+
 @dataclass(frozen=True)
-class BlockLayout:
+class BlockLayout(Memo):
     """The blocks of R packed requests; equal and hashable by token counts and device.
 
     Make it with `build`. M is the number of blocks (N + 2 a request), P of passages, T of tokens.
@@ -80,7 +117,7 @@ class BlockLayout:
         for index, (instruction, passages, query) in enumerate(plain):
             if min((instruction, query, *passages)) < 0:
                 raise ValueError(f"request {index} has a block of negative length: {plain[index]}")
-        layout = cls(plain, _whole_name(device))
+        layout = cls(plain, whole_name(device))
         if layout.num_tokens > _INT32_MAX:
             raise ValueError(
                 f"{layout.num_tokens} tokens in one call; at most {_INT32_MAX}: split the batch"
@@ -89,21 +126,8 @@ class BlockLayout:
 
     def to(self, device: torch.device | str) -> BlockLayout:
         """The same layout for tensors on `device` (itself when it is there already)."""
-        device = _whole_name(device)
+        device = whole_name(device)
         return self if device == self.device else BlockLayout(self.requests, device)
-
-    def memo(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        """The value made by `build` at the first call with `key`; it lives as long as the layout.
-
-        Kernels keep their tile tables and plans here, so that all layers of a batch share them.
-        """
-        if key not in self._memo:
-            self._memo[key] = build()
-        return self._memo[key]
-
-    @cached_property
-    def _memo(self) -> dict[Hashable, Any]:
-        return {}
 
     @cached_property
     def _hash(self) -> int:
@@ -247,7 +271,7 @@ class BlockLayout:
         return index + shifts[self.token_block]
 
 
-def _whole_name(device: torch.device | str) -> torch.device:
+def whole_name(device: torch.device | str) -> torch.device:
     """`cuda` names the current device, as a tensor's own device does."""
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:

@@ -3,7 +3,8 @@
 In: packed tokens [T,H,D], any strides, and for each of n items the spans it is made of. Out:
 [n,H,pad,D], zeros behind each item, so that no other token is ever read.
 
-    gather(torch.randn(9, 2, 4), [(Span(0, 3),), (Span(0, 1), Span(5, 9))], pad=16)
+    gather(torch.randn(9, 2, 4), [(Span(0, 3),), (Span(0, 1), Span(5, 9))], pad=16,
+           dtype=torch.float32)
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Sequence
 import torch
 
 from kernels.layout import Span
+from kernels.quantized import QuantizedTokens
+
+Tokens = torch.Tensor | QuantizedTokens
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -20,14 +24,16 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def gather(x: torch.Tensor, spans: Sequence[tuple[Span, ...]], pad: int) -> torch.Tensor:
+def gather(
+    x: Tokens, spans: Sequence[tuple[Span, ...]], pad: int, dtype: torch.dtype
+) -> torch.Tensor:
     """[n,H,pad,D]: the tokens of each item's spans one after the other, then zeros."""
     _, H, D = x.shape
-    padded = torch.empty((len(spans), pad, H, D), dtype=wide_dtype(x.dtype), device=x.device)
+    padded = torch.empty((len(spans), pad, H, D), dtype=dtype, device=x.device)
     for row, pieces in zip(padded, spans, strict=True):
         filled = 0
         for start, end in pieces:
-            row[filled : filled + end - start] = x[start:end]
+            row[filled : filled + end - start] = _tokens(x, start, end)
             filled += end - start
         row[filled:].zero_()
     return padded.transpose(1, 2)
@@ -40,3 +46,7 @@ def scatter_add(grad: torch.Tensor, part: torch.Tensor, spans: Sequence[tuple[Sp
         for start, end in pieces:
             grad[start:end] += padded[filled : filled + end - start]
             filled += end - start
+
+
+def _tokens(x: Tokens, start: int, end: int) -> torch.Tensor:
+    return x[start:end] if isinstance(x, torch.Tensor) else x.tokens(slice(start, end))

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import torch
 
-from kernels.layout import BlockLayout, Span
+from kernels.layout import BlockLayout, Span, pieces
 
 SPLIT_TOKENS = 1024
 _NONE = Span(0, 0)
@@ -48,11 +48,6 @@ def key_tiles(layout: BlockLayout, causal: bool, tokens: int) -> TileTable:
     """Tiles of at most `tokens` keys with the query tokens that see them."""
     key = ("key tiles", causal, tokens)
     return layout.memo(key, lambda: _table(layout, list(_keys(layout, causal, tokens))))
-
-
-def pieces(span: Span, size: int) -> list[Span]:
-    """`span` in order, cut into pieces of at most `size` tokens."""
-    return [Span(a, min(a + size, span.end)) for a in range(span.start, span.end, size)]
 
 
 def _rows(layout: BlockLayout, causal: bool, size: int) -> Iterator[tuple[Span, Span, Span]]:

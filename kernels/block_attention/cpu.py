@@ -15,10 +15,10 @@ from collections.abc import Iterable
 
 import torch
 
-from kernels.block_attention.cpu_plan import Chunk, Plan, QueryTile, attention_plan
+from kernels.block_attention.cpu_plan import Chunk, QueryTile, attention_plan
 from kernels.exact import exact_logsumexp, exact_sum
 from kernels.layout import BlockLayout
-from kernels.padding import gather, scatter_add, wide_dtype
+from kernels.padding import Tokens, gather, scatter_add, wide_dtype
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -46,9 +46,10 @@ def forward(
             o[start:end] = part[index, :, : end - start].transpose(0, 1)
             lse[:, start:end] = part_lse[index, :, : end - start]
     group = q.shape[1] // k.shape[1]
-    for heads, kv_heads in _head_groups(plan, k.shape[1], group, q.shape[2]):
-        _query_rows(
-            q[:, heads], k[:, kv_heads], v[:, kv_heads], plan, scale, o[:, heads], lse[heads]
+    for heads, kv_heads in head_groups(plan.partial_rows, k.shape[1], group, q.shape[2]):
+        sources = [(k[:, kv_heads], v[:, kv_heads], plan.query)]
+        query_rows(
+            q[:, heads], sources, plan.tiles, plan.partial_rows, scale, o[:, heads], lse[heads]
         )
     return o, lse
 
@@ -79,11 +80,11 @@ def backward(
         for index, item in enumerate(chunk.items):
             row_lse[index, : item.rows.length] = lse[:, slice(*item.rows)].T
         parts = _flash_backward(
-            gather(grad_o, rows, chunk.row_pad),
-            gather(q, rows, chunk.row_pad),
-            gather(k, keys, chunk.key_pad),
-            gather(v, keys, chunk.key_pad),
-            gather(o, rows, chunk.row_pad),
+            gather(grad_o, rows, chunk.row_pad, wide),
+            gather(q, rows, chunk.row_pad, wide),
+            gather(k, keys, chunk.key_pad, wide),
+            gather(v, keys, chunk.key_pad, wide),
+            gather(o, rows, chunk.row_pad, wide),
             row_lse.transpose(1, 2),
             0.0,
             False,
@@ -97,17 +98,18 @@ def backward(
 
 
 def _attend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, chunk: Chunk, scale: float
+    q: torch.Tensor, k: Tokens, v: Tokens, chunk: Chunk, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """o [n,Hq,row_pad,D] and lse [n,Hq,row_pad] of the chunk's n items, each alone."""
     keys = [(item.prefix, item.own) for item in chunk.items]
+    wide = wide_dtype(q.dtype)
     return _flash(
-        gather(q, [(item.rows,) for item in chunk.items], chunk.row_pad),
-        gather(k, keys, chunk.key_pad),
-        gather(v, keys, chunk.key_pad),
+        gather(q, [(item.rows,) for item in chunk.items], chunk.row_pad, wide),
+        gather(k, keys, chunk.key_pad, wide),
+        gather(v, keys, chunk.key_pad, wide),
         0.0,
         False,
-        attn_mask=_mask(chunk, wide_dtype(q.dtype)),
+        attn_mask=_mask(chunk, wide),
         scale=scale,
     )
 
@@ -124,35 +126,43 @@ def _mask(chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
 
 
-def _head_groups(plan: Plan, kv_heads: int, group: int, D: int) -> Iterable[tuple[slice, slice]]:
+def head_groups(
+    partial_rows: int, kv_heads: int, group: int, D: int
+) -> Iterable[tuple[slice, slice]]:
     """(query heads, key heads) slices, so small that their partial results fit the bound."""
-    if plan.partial_rows:
-        step = max(1, _PARTIAL_FLOATS // (plan.partial_rows * group * D))
+    if partial_rows:
+        step = max(1, _PARTIAL_FLOATS // (partial_rows * group * D))
         for first in range(0, kv_heads, step):
             last = min(first + step, kv_heads)
             yield slice(first * group, last * group), slice(first, last)
 
 
-def _query_rows(
+def query_rows(
     q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    plan: Plan,
+    sources: Iterable[tuple[Tokens, Tokens, Iterable[Chunk]]],
+    tiles: Iterable[QueryTile],
+    partial_rows: int,
     scale: float,
     o: torch.Tensor,
     lse: torch.Tensor,
 ) -> None:
-    """Fill the query blocks' rows of o [T,H,D] and lse [H,T] for some of the heads."""
+    """Fill the query blocks' rows of o [T,H,D] and lse [H,T] for some of the heads.
+
+    `sources` are keys, values and the chunks that read them; together the chunks fill the
+    `partial_rows` partial results that `tiles` merge.
+    """
     _, H, D = q.shape
-    parts = torch.empty((plan.partial_rows, H, D), dtype=wide_dtype(q.dtype))
-    parts_lse = torch.empty((plan.partial_rows, H), dtype=parts.dtype)
-    for chunk in plan.query:
-        part, part_lse = _attend(q, k, v, chunk, scale)
-        for index, item in enumerate(chunk.items):
-            count = item.rows.length
-            parts[item.partial : item.partial + count] = part[index, :, :count].transpose(0, 1)
-            parts_lse[item.partial : item.partial + count] = part_lse[index, :, :count].T
-    for tile in plan.tiles:
+    parts = torch.empty((partial_rows, H, D), dtype=wide_dtype(q.dtype))
+    parts_lse = torch.empty((partial_rows, H), dtype=parts.dtype)
+    for keys, values, chunks in sources:
+        for chunk in chunks:
+            part, part_lse = _attend(q, keys, values, chunk, scale)
+            for index, item in enumerate(chunk.items):
+                count = item.rows.length
+                rows = slice(item.partial, item.partial + count)
+                parts[rows] = part[index, :, :count].transpose(0, 1)
+                parts_lse[rows] = part_lse[index, :, :count].T
+    for tile in tiles:
         start, end = tile.rows
         merged, merged_lse = _merge(parts, parts_lse, tile)
         o[start:end] = merged

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kernels.layout import BlockLayout, Span
+from kernels.layout import BlockLayout, Span, pieces
 
 _ROUND = 16
 # Keys gathered at once: large enough to occupy the cores, small enough to stay in cache.
@@ -23,7 +23,7 @@ _CHUNK_KEYS = 2048
 # Rows of a long block that share a mask; bounds the mask of a causal block to this many rows.
 _CAUSAL_ROWS = 256
 # Query-block rows handled at once; their partial results are per (row, passage).
-_QUERY_ROWS = 64
+QUERY_ROWS = 64
 _NONE = Span(0, 0)
 
 
@@ -106,7 +106,7 @@ def _build(layout: BlockLayout, causal: bool) -> Plan:
         for passage in spans.passages:
             local += _block_items(passage, spans.instruction, causal)
         others = [span for span in (spans.instruction, *spans.passages) if span.length]
-        for rows in _pieces(spans.query, _QUERY_ROWS):
+        for rows in pieces(spans.query, QUERY_ROWS):
             own = Span(spans.query.start, rows.end) if causal else spans.query
             shift = rows.start - spans.query.start if causal else None
             parts = [Item(rows, _NONE, span) for span in others]
@@ -123,9 +123,5 @@ def _block_items(block: Span, prefix: Span, causal: bool) -> list[Item]:
         return [Item(block, prefix, block)] if block.length else []
     return [
         Item(rows, prefix, Span(block.start, rows.end), prefix.length + rows.start - block.start)
-        for rows in _pieces(block, _CAUSAL_ROWS)
+        for rows in pieces(block, _CAUSAL_ROWS)
     ]
-
-
-def _pieces(span: Span, size: int) -> list[Span]:
-    return [Span(a, min(a + size, span.end)) for a in range(span.start, span.end, size)]

@@ -124,16 +124,23 @@ def check_inputs(
             f"key_mask must be bool [{k.shape[0]}] on {k.device}; "
             f"got {key_mask.dtype} {tuple(key_mask.shape)} on {key_mask.device}"
         )
+    return requests_of(signal_request, q.shape[0], layout.num_requests)
+
+
+def requests_of(
+    signal_request: Sequence[int] | torch.Tensor, num_signals: int, num_requests: int
+) -> tuple[int, ...]:
+    """The request of each signal token as plain numbers; ValueError where there is none."""
     plain = signal_request.tolist() if torch.is_tensor(signal_request) else signal_request
     requests = tuple(int(request) for request in plain)
-    if len(requests) != q.shape[0]:
+    if len(requests) != num_signals:
         raise ValueError(
-            f"{q.shape[0]} signal tokens and {len(requests)} entries in signal_request"
+            f"{num_signals} signal tokens and {len(requests)} entries in signal_request"
         )
-    if requests and not 0 <= min(requests) <= max(requests) < layout.num_requests:
+    if requests and not 0 <= min(requests) <= max(requests) < num_requests:
         raise ValueError(
             f"signal_request names requests {min(requests)} to {max(requests)}; "
-            f"the layout has {layout.num_requests}, counted from 0"
+            f"the layout has {num_requests}, counted from 0"
         )
     return requests
 

@@ -17,8 +17,8 @@ import torch
 
 from kernels.block_attention.cpu_plan import items_per_chunk, round_up
 from kernels.exact import exact_logsumexp
-from kernels.layout import BlockLayout, Span
-from kernels.padding import gather, scatter_add, wide_dtype
+from kernels.layout import PassageSpans, Span
+from kernels.padding import Tokens, gather, scatter_add, wide_dtype
 
 
 class _Passage(NamedTuple):
@@ -36,17 +36,17 @@ class _Chunk(NamedTuple):
 
 def log_sum_exp(
     q: torch.Tensor,
-    k: torch.Tensor,
-    layout: BlockLayout,
+    k: Tokens,
+    layout: PassageSpans,
     signal_request: tuple[int, ...],
     scale: float,
     key_mask: torch.Tensor | None,
 ) -> torch.Tensor:
     """[Hq,S,Nmax]: log-sum-exp of each signal token's logits over each passage's keys."""
-    longest = max((len(r.passages) for r in layout.requests), default=0)
+    longest = max((len(spans.passages) for spans in layout.spans), default=0)
     shape = (q.shape[1], q.shape[0], longest)
     result = q.new_full(shape, -torch.inf, dtype=wide_dtype(q.dtype))
-    signals = signals_of(signal_request, layout.num_requests)
+    signals = signals_of(signal_request, len(layout.spans))
     for chunk in _chunks(layout, signal_request):
         logits, _, _ = _logits(q, k, chunk, signals, scale, key_mask)
         sums = exact_logsumexp(logits.movedim(3, 0)).to(result.dtype)
@@ -59,8 +59,8 @@ def backward(
     weight: torch.Tensor,
     lse: torch.Tensor,
     q: torch.Tensor,
-    k: torch.Tensor,
-    layout: BlockLayout,
+    k: Tokens,
+    layout: PassageSpans,
     signal_request: tuple[int, ...],
     scale: float,
     key_mask: torch.Tensor | None,
@@ -70,7 +70,7 @@ def backward(
     The logit of token t in block b receives weight_b * exp(logit_t - lse_b).
     """
     grad_q, grad_k = (torch.zeros(x.shape, dtype=wide_dtype(x.dtype)) for x in (q, k))
-    signals = signals_of(signal_request, layout.num_requests)
+    signals = signals_of(signal_request, len(layout.spans))
     for chunk in _chunks(layout, signal_request):
         logits, query, keys = _logits(q, k, chunk, signals, scale, key_mask)
         for row, (request, place, _) in enumerate(chunk.passages):
@@ -89,8 +89,8 @@ def backward(
 
 def token_mass(
     q: torch.Tensor,
-    k: torch.Tensor,
-    layout: BlockLayout,
+    k: Tokens,
+    layout: PassageSpans,
     signal_request: tuple[int, ...],
     lse: torch.Tensor,
     scale: float,
@@ -98,7 +98,7 @@ def token_mass(
 ) -> torch.Tensor:
     """[Hq,T]: each token's probability, averaged over the signal tokens; lse is [Hq,S] over all."""
     mass = torch.zeros((q.shape[1], k.shape[0]), dtype=wide_dtype(q.dtype), device=q.device)
-    signals = signals_of(signal_request, layout.num_requests)
+    signals = signals_of(signal_request, len(layout.spans))
     for chunk in _chunks(layout, signal_request):
         logits, _, _ = _logits(q, k, chunk, signals, scale, key_mask)
         for block, (request, _, (start, end)) in zip(logits, chunk.passages, strict=True):
@@ -116,13 +116,13 @@ def signals_of(signal_request: Sequence[int], num_requests: int) -> list[list[in
     return signals
 
 
-def _chunks(layout: BlockLayout, signal_request: tuple[int, ...]) -> tuple[_Chunk, ...]:
+def _chunks(layout: PassageSpans, signal_request: tuple[int, ...]) -> tuple[_Chunk, ...]:
     key = ("cpu score plan", signal_request)
     return layout.memo(key, lambda: tuple(_build(layout, signal_request)))
 
 
-def _build(layout: BlockLayout, signal_request: tuple[int, ...]) -> Iterator[_Chunk]:
-    signals = signals_of(signal_request, layout.num_requests)
+def _build(layout: PassageSpans, signal_request: tuple[int, ...]) -> Iterator[_Chunk]:
+    signals = signals_of(signal_request, len(layout.spans))
     alike: dict[tuple[int, int], list[_Passage]] = {}
     for request, spans in enumerate(layout.spans):
         for index, span in enumerate(spans.passages):
@@ -137,7 +137,7 @@ def _build(layout: BlockLayout, signal_request: tuple[int, ...]) -> Iterator[_Ch
 
 def _logits(
     q: torch.Tensor,
-    k: torch.Tensor,
+    k: Tokens,
     chunk: _Chunk,
     signals: list[list[int]],
     scale: float,
@@ -145,7 +145,7 @@ def _logits(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits [n,Hkv,G,pad,S], -inf at pads and masked keys; q [n,Hkv,G,S,D]; k [n,Hkv,pad,D]."""
     spans = [passage.span for passage in chunk.passages]
-    keys = gather(k, [(span,) for span in spans], chunk.pad)
+    keys = gather(k, [(span,) for span in spans], chunk.pad, wide_dtype(q.dtype))
     query = {p.request: q[signals[p.request]].to(keys.dtype) for p in chunk.passages}
     rows = torch.stack([query[p.request] for p in chunk.passages])
     heads = rows.unflatten(2, (k.shape[1], -1)).permute(0, 2, 3, 1, 4)

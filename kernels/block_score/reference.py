@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kernels.layout import BlockLayout
+from kernels.layout import PassageSpans
 from kernels.padding import wide_dtype
 
 
@@ -26,13 +26,13 @@ def token_logits(
 def forward(
     q: torch.Tensor,
     k: torch.Tensor,
-    layout: BlockLayout,
+    layout: PassageSpans,
     signal_request: Sequence[int],
     scale: float,
     key_mask: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """log_sum_exp and mass, both [Hq,S,Nmax]."""
-    longest = max((len(r.passages) for r in layout.requests), default=0)
+    longest = max((len(spans.passages) for spans in layout.spans), default=0)
     shape = (q.shape[1], longest)
     lse_rows, mass_rows = [], []
     for signal, request in enumerate(signal_request):

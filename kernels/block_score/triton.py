@@ -21,7 +21,10 @@ from kernels.block_attention.triton_backward import sum_kernel
 from kernels.block_attention.triton_forward import LOG2E, dot
 from kernels.block_score.cpu import signals_of
 from kernels.dispatch import triton_is_interpreted
-from kernels.layout import BlockLayout
+from kernels.layout import PassageSpans
+from kernels.padding import Tokens
+from kernels.quantized import QuantizedTokens
+from kernels.triton_quantized import load_tokens
 
 # Rows (signal tokens times grouped query heads) a program takes at most, and keys it reads at once.
 _ROWS = 64
@@ -61,25 +64,27 @@ def _read(
 
 @triton.jit
 def _logits(
-    queries, k, key_mask, key, end, stride_kt, scale,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, MASKED: tl.constexpr, UPCAST: tl.constexpr,
+    queries, k, k_scale, key_mask, key, end, stride_kt, stride_scale, scale,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, BITS: tl.constexpr, MASKED: tl.constexpr,
+    UPCAST: tl.constexpr,
 ):  # fmt: skip
     """Logits [BLOCK_M, BLOCK_N] in base 2, -inf where a key doesn't count, and the keys."""
-    d = tl.arange(0, BLOCK_D)
     seen = key < end
-    at = key.to(tl.int64)[:, None] * stride_kt
-    keys = tl.load(k + at + d[None, :], mask=seen[:, None] & (d < D)[None, :], other=0.0)
+    keys, scales = load_tokens(
+        k, k_scale, key, seen, stride_kt, stride_scale, queries.dtype, D, BLOCK_D, BITS
+    )
     if MASKED:
         seen = seen & (tl.load(key_mask + key, mask=seen, other=0) != 0)
-    logits = dot(queries, tl.trans(keys), UPCAST) * (scale * LOG2E)
+    logits = dot(queries, tl.trans(keys), UPCAST) * (scales * (scale * LOG2E))[None, :]
     return tl.where(seen[None, :], logits, float("-inf")), keys
 
 
 @triton.jit
 def _score_kernel(
-    q, k, key_mask, order, table, lse, scale, stride_qs, stride_qh, stride_kt, stride_kh, S, Nmax,
+    q, k, k_scale, key_mask, order, table, lse, scale,
+    stride_qs, stride_qh, stride_kt, stride_kh, stride_kst, stride_ksh, S, Nmax,
     G: tl.constexpr, D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr, MASKED: tl.constexpr, UPCAST: tl.constexpr,
+    BLOCK_D: tl.constexpr, BITS: tl.constexpr, MASKED: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """Write lse [Hq,S,Nmax] of one passage and key head."""
     kv_head = tl.program_id(1).to(tl.int64)
@@ -87,13 +92,15 @@ def _score_kernel(
         q, order, table, tl.program_id(0), kv_head, stride_qs, stride_qh, G, D, BLOCK_M, BLOCK_D
     )
     k += kv_head * stride_kh
+    k_scale += kv_head * stride_ksh
     total = tl.zeros([BLOCK_M], tl.float32)
     largest = tl.full([BLOCK_M], float("-inf"), tl.float32)
     for first in range(start, end, BLOCK_N):
         key = first + tl.arange(0, BLOCK_N)
         logits, _ = _logits(
-            queries, k, key_mask, key, end, stride_kt, scale, D, BLOCK_D, MASKED, UPCAST
-        )
+            queries, k, k_scale, key_mask, key, end, stride_kt, stride_kst, scale,
+            D, BLOCK_D, BITS, MASKED, UPCAST,
+        )  # fmt: skip
         new_largest = tl.maximum(largest, tl.max(logits, 1))
         safe = tl.where(new_largest == float("-inf"), 0.0, new_largest)
         total = total * tl.exp2(largest - safe) + tl.sum(tl.exp2(logits - safe[:, None]), 1)
@@ -107,7 +114,7 @@ def _backward_kernel(
     q, k, key_mask, order, table, lse, weight, part_q, grad_k, scale,
     stride_qs, stride_qh, stride_kt, stride_kh, S, Nmax, Hkv, ADD: tl.constexpr,
     G: tl.constexpr, D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr, MASKED: tl.constexpr, UPCAST: tl.constexpr,
+    BLOCK_D: tl.constexpr, BITS: tl.constexpr, MASKED: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """One passage and key head: add to grad_k of its keys, write its slot of part_q."""
     pid = tl.program_id(0)
@@ -125,8 +132,8 @@ def _backward_kernel(
     for first in range(start, end, BLOCK_N):
         key = first + tl.arange(0, BLOCK_N)
         logits, keys = _logits(
-            queries, k + kv_head * stride_kh, key_mask, key, end, stride_kt, scale,
-            D, BLOCK_D, MASKED, UPCAST,
+            queries, k + kv_head * stride_kh, k, key_mask, key, end, stride_kt, 0, scale,
+            D, BLOCK_D, BITS, MASKED, UPCAST,
         )  # fmt: skip
         grad = tl.exp2(logits - row_lse[:, None]) * row_weight[:, None]
         acc += dot(grad.to(keys.dtype), keys, UPCAST)
@@ -142,22 +149,26 @@ def _backward_kernel(
 
 def log_sum_exp(
     q: torch.Tensor,
-    k: torch.Tensor,
-    layout: BlockLayout,
+    k: Tokens,
+    layout: PassageSpans,
     signal_request: tuple[int, ...],
     scale: float,
     key_mask: torch.Tensor | None,
 ) -> torch.Tensor:
     """fp32 [Hq,S,Nmax]: log-sum-exp of each signal token's logits over each passage's keys."""
-    _check(q, k, layout)
+    keys = QuantizedTokens(k) if isinstance(k, torch.Tensor) else k
+    check_keys(q, keys, layout)
+    # Without scales any tensor will do in their place: none is read.
+    k_scale = keys.values if keys.scale is None else keys.scale
     S, Hq, _ = q.shape
-    longest = max((len(r.passages) for r in layout.requests), default=0)
+    longest = max((len(spans.passages) for spans in layout.spans), default=0)
     lse = torch.full((Hq, S, longest), -torch.inf, dtype=torch.float32, device=q.device)
     for tables in _tables(layout, signal_request, _signals_per_tile(q, k)):
         if len(tables.tiles):
             _score_kernel[(len(tables.tiles), k.shape[1])](
-                q, k, _bytes(key_mask, k), tables.order, tables.tiles, lse, scale,
-                *q.stride()[:2], *k.stride()[:2], S, longest, **_options(q, k, key_mask),
+                q, keys.values, k_scale, _bytes(key_mask, lse), tables.order, tables.tiles, lse,
+                scale, *q.stride()[:2], *keys.values.stride()[:2], *k_scale.stride()[:2],
+                S, longest, **_options(q, k, key_mask), BITS=keys.bits,
             )  # fmt: skip
     return lse
 
@@ -167,7 +178,7 @@ def backward(
     lse: torch.Tensor,
     q: torch.Tensor,
     k: torch.Tensor,
-    layout: BlockLayout,
+    layout: PassageSpans,
     signal_request: tuple[int, ...],
     scale: float,
     key_mask: torch.Tensor | None,
@@ -186,8 +197,9 @@ def backward(
             (len(tables.tiles), Hkv, options["BLOCK_M"], options["BLOCK_D"]), **new
         )
         _backward_kernel[(len(tables.tiles), Hkv)](
-            q, k, _bytes(key_mask, k), tables.order, tables.tiles, lse, weight, part_q, grad_k,
-            scale, *q.stride()[:2], *k.stride()[:2], S, lse.shape[2], Hkv, ADD=turn > 0, **options,
+            q, k, _bytes(key_mask, lse), tables.order, tables.tiles, lse, weight, part_q, grad_k,
+            scale, *q.stride()[:2], *k.stride()[:2], S, lse.shape[2], Hkv, ADD=turn > 0,
+            **options, BITS=16,
         )  # fmt: skip
         ranked = torch.zeros_like(grad_q)
         shape = {name: options[name] for name in ("G", "D", "BLOCK_M", "BLOCK_D")}
@@ -196,14 +208,14 @@ def backward(
     return grad_q.to(q.dtype), grad_k.to(k.dtype)
 
 
-def _tables(layout: BlockLayout, signal_request: tuple[int, ...], size: int) -> list[_Table]:
+def _tables(layout: PassageSpans, signal_request: tuple[int, ...], size: int) -> list[_Table]:
     """One table a turn: in each turn a passage meets at most `size` of its signal tokens."""
     key = ("score tables", signal_request, size)
     return layout.memo(key, lambda: _build(layout, signal_request, size))
 
 
-def _build(layout: BlockLayout, signal_request: tuple[int, ...], size: int) -> list[_Table]:
-    signals = signals_of(signal_request, layout.num_requests)
+def _build(layout: PassageSpans, signal_request: tuple[int, ...], size: int) -> list[_Table]:
+    signals = signals_of(signal_request, len(layout.spans))
     order = torch.tensor([s for group in signals for s in group], dtype=torch.int64)
     turns: list[tuple[list[tuple[int, ...]], list[tuple[int, ...]]]] = []
     rank = 0
@@ -228,11 +240,11 @@ def _build(layout: BlockLayout, signal_request: tuple[int, ...], size: int) -> l
     ]
 
 
-def _signals_per_tile(q: torch.Tensor, k: torch.Tensor) -> int:
+def _signals_per_tile(q: torch.Tensor, k: Tokens) -> int:
     return max(1, _ROWS // (q.shape[1] // k.shape[1]))
 
 
-def _options(q: torch.Tensor, k: torch.Tensor, key_mask: torch.Tensor | None) -> dict[str, Any]:
+def _options(q: torch.Tensor, k: Tokens, key_mask: torch.Tensor | None) -> dict[str, Any]:
     group = q.shape[1] // k.shape[1]
     rows = group * min(q.shape[0], _signals_per_tile(q, k))
     return {
@@ -246,15 +258,21 @@ def _options(q: torch.Tensor, k: torch.Tensor, key_mask: torch.Tensor | None) ->
     }
 
 
-def _bytes(key_mask: torch.Tensor | None, k: torch.Tensor) -> torch.Tensor:
+def _bytes(key_mask: torch.Tensor | None, any_tensor: torch.Tensor) -> torch.Tensor:
     """The mask as bytes; any tensor will do where no mask is read."""
-    return k if key_mask is None else key_mask.view(torch.uint8)
+    return any_tensor if key_mask is None else key_mask.view(torch.uint8)
 
 
-def _check(q: torch.Tensor, k: torch.Tensor, layout: BlockLayout) -> None:
+def check_keys(q: torch.Tensor, keys: QuantizedTokens, layout: PassageSpans) -> None:
+    """Raise ValueError for what the Triton kernels cannot read."""
     if q.dtype == torch.float64:
         raise ValueError("the Triton kernels take fp32, fp16 and bf16: float64 needs 'reference'")
+    if keys.scale is None and keys.values.dtype != q.dtype:
+        raise ValueError(
+            f"q is {q.dtype} and the keys {keys.values.dtype}: on a GPU keys stored as floats must "
+            "have q's dtype"
+        )
     if layout.device != q.device:
-        raise ValueError(f"the layout lies on {layout.device} and q on {q.device}: use layout.to()")
-    if q.stride(2) != 1 or k.stride(2) != 1:
-        raise ValueError("the last dimension of q and k must be contiguous")
+        raise ValueError(f"the layout lies on {layout.device} and q on {q.device}: build it there")
+    if q.stride(2) != 1 or keys.values.stride(2) != 1:
+        raise ValueError("the last dimension of q and of the keys must be contiguous")

@@ -46,7 +46,7 @@ def test_the_reference_is_masked_attention(causal):
     torch.testing.assert_close(lse, logits.masked_fill(~mask, -torch.inf).logsumexp(-1))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(requests, heads, head_sizes, st.sampled_from(list(TOLERANCE)), st.booleans(), st.booleans())
 def test_matches_the_float64_reference(blocks, head_counts, head_size, dtype, causal, head_major):
     layout = BlockLayout.build(blocks)
@@ -68,7 +68,7 @@ def test_matches_the_float64_reference(blocks, head_counts, head_size, dtype, ca
     assert relative_error(lse, exact_lse) <= 1e-5
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(requests, heads, st.sampled_from([32, 80]), st.sampled_from(list(TOLERANCE)), st.booleans())
 def test_gradients_match_the_float64_reference(blocks, head_counts, head_size, dtype, causal):
     layout = BlockLayout.build(blocks)
@@ -104,7 +104,7 @@ def test_long_blocks_are_cut_without_a_seam(causal):
 dtypes = st.sampled_from([torch.float32, torch.bfloat16])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(requests, heads, head_sizes, dtypes, st.booleans())
 def test_a_request_alone_and_in_a_batch_has_the_same_bits(
     blocks, head_counts, head_size, dtype, causal
@@ -126,7 +126,7 @@ def test_a_request_alone_and_in_a_batch_has_the_same_bits(
         assert torch.equal(alone_lse, lse[:, tokens])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     block_lengths,
     st.lists(block_lengths, min_size=1, max_size=40),

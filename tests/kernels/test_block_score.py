@@ -44,7 +44,7 @@ def test_mass_is_the_attention_a_passage_receives():
     torch.testing.assert_close(mass, passages)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     requests,
     heads,
@@ -84,7 +84,7 @@ def test_scores_and_gradients_match_the_float64_reference(
             assert relative_error(a, b) <= GRADIENT_TOLERANCE[dtype]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     block_lengths,
     st.lists(block_lengths, min_size=1, max_size=40),
