@@ -23,7 +23,7 @@ from retrieval.build import IndexSettings, build_index
 from retrieval.calibration import RecallTarget
 from retrieval.corpora import load_collection
 from retrieval.corpora.python_docs import DEFAULT_PACKAGES
-from retrieval.retriever import Retriever
+from retrieval.retriever import FILTER_FOLDER, Retriever
 
 NOTES = (
     "Known-item queries: the query is a passage's own summary line, which was taken out of that "
@@ -110,7 +110,7 @@ def _fit_filter(collection: str, index: Path, settings: DemoSettings) -> None:
         label_source=KNOWN_ITEM,
         seed=settings.seed,
     )
-    report.filter.save(index / "filter")
+    report.filter.save(index / FILTER_FOLDER)
 
 
 def _sources(settings: DemoSettings) -> dict[str, str]:

@@ -10,7 +10,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from eval.data import Run
 from eval.intervals import Intervals, bootstrap_intervals
 from eval.measures import Evaluation, evaluate
 from index.records import Hit
-from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
 from retrieval.corpora import load_collection
 from retrieval.pipeline import DENSE, StageHits, run_pipeline
 from retrieval.retriever import Retriever
@@ -119,7 +117,7 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
         queries = {ids[place]: queries[ids[place]] for place in places}
     qrels = {query_id: collection.qrels[query_id] for query_id in queries}
     retriever = Retriever.open(settings.index, device=settings.device)
-    relevance_filter = open_filter(settings.filter, retriever)
+    relevance_filter = retriever.open_filter(settings.filter) if settings.filter else None
     ranker = None
     if settings.rerank is not None:
         from rerank.ranker import BlockRanker
@@ -147,17 +145,6 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
         truncated=manifest.truncated,
         provenance=_provenance(settings, retriever),
     )
-
-
-def open_filter(name: str | None, retriever: Retriever) -> RelevanceFilter | None:
-    """A filter by hand (a number), from a folder, or the index's own (`index`)."""
-    if name is None:
-        return None
-    try:
-        return threshold_filter(float(name))
-    except ValueError:
-        folder = retriever.index.folder / "filter" if name == "index" else Path(name)
-        return load_filter(folder, retriever.encoder_fingerprint)
 
 
 def _stage_report(

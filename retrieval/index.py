@@ -54,6 +54,12 @@ def make_parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--queries", type=Path, help="queries from a file: BEIR's queries.jsonl, or id <tab> text"
     )
+    search.add_argument(
+        "--filter",
+        metavar="COSINE|FOLDER|index",
+        help="keep what is relevant: hits of at least this cosine, or by a fitted filter: its "
+        "folder, or `index` for the one beside the index",
+    )
     search.add_argument("--device", help="cpu, cuda, ...")
     output = search.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one object a query")
@@ -133,7 +139,8 @@ def _search(arguments: argparse.Namespace) -> None:
 
     queries = _queries(arguments)
     retriever = Retriever.open(arguments.index, device=arguments.device)
-    hits = retriever.search(list(queries.values()), arguments.k)
+    relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
+    hits = retriever.search(list(queries.values()), arguments.k, relevance_filter)
     if arguments.k > len(retriever.index):
         print(f"note: the index holds only {len(retriever.index)} passages", file=sys.stderr)
     for (query_id, query), found in zip(queries.items(), hits, strict=True):

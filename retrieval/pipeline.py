@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 from tqdm import tqdm
 
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter
-from retrieval.retriever import Retriever
+from retrieval.retriever import Retriever, keep_relevant
 
 DENSE, FILTER, RERANK = "dense", "filter", "rerank"
 
@@ -70,9 +69,7 @@ def run_pipeline(
         hits = dense.hits[query_id] = found[:k]
         dense.latency_ms.append(clock.lap_ms())
         if relevance_filter is not None:
-            scores = np.array([hit.score for hit in found], np.float32)
-            (mask,) = relevance_filter.keep(vector, [scores])
-            hits = [hit for hit, keep in zip(hits, mask, strict=False) if keep]
+            (hits,) = keep_relevant(relevance_filter, vector, [found], k)
             kept.hits[query_id] = hits
             kept.latency_ms.append(clock.lap_ms())
         if reranker is not None:

@@ -12,8 +12,10 @@ import numpy as np
 
 from index.dense_index import DenseIndex
 from index.records import Hit, Passage
+from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
 from retrieval.encoder import Encoder, require_text
 
+FILTER_FOLDER = "filter"
 _QUERIES_PER_BATCH = 256
 
 
@@ -57,20 +59,55 @@ class Retriever:
         """Unit query vectors, float32 [n, d]."""
         return self.encoder.encode_queries(queries)
 
-    def search(self, queries: str | Sequence[str], k: int = 10) -> list[list[Hit]]:
+    def open_filter(self, name: str) -> RelevanceFilter:
+        """A filter for this index's hits: a cosine, `index` for the one beside it, or a folder.
+
+        Raises `ValueError` for a filter of another encoder, `FileNotFoundError` where none is.
+        """
+        try:
+            return threshold_filter(float(name))
+        except ValueError:
+            folder = self.index.folder / FILTER_FOLDER if name == "index" else Path(name)
+            return load_filter(folder, self.encoder_fingerprint)
+
+    def search(
+        self,
+        queries: str | Sequence[str],
+        k: int = 10,
+        relevance_filter: RelevanceFilter | None = None,
+    ) -> list[list[Hit]]:
         """The `k` best hits of each query, best first; one string counts as one query.
 
-        Gives every passage when `k` is larger than the corpus. Raises `ValueError` for an empty
-        query or a `k` below 1.
+        With a filter, those of them that it keeps, maybe none. Gives every passage when `k` is
+        larger than the corpus. Raises `ValueError` for an empty query or a `k` below 1.
         """
         queries = [queries] if isinstance(queries, str) else list(queries)
         require_text(queries)
+        depth = k if relevance_filter is None else max(k, relevance_filter.needed_hits)
         hits: list[list[Hit]] = []
         for start in range(0, len(queries), _QUERIES_PER_BATCH):
             vectors = self.encode_queries(queries[start : start + _QUERIES_PER_BATCH])
-            hits.extend(self.index.search(vectors, k))
+            found = self.index.search(vectors, depth)
+            if relevance_filter is not None:
+                found = keep_relevant(relevance_filter, vectors, found, k)
+            hits.extend(found)
         return hits
 
     def passages(self, hits: Sequence[Hit]) -> list[Passage]:
         """The passages of `hits`, in their order."""
         return self.index.passages([hit.id for hit in hits])
+
+
+def keep_relevant(
+    relevance_filter: RelevanceFilter, vectors: np.ndarray, found: Sequence[list[Hit]], k: int
+) -> list[list[Hit]]:
+    """Of each query's first `k` hits those that the filter keeps.
+
+    `vectors` are the queries' rows [n, d]; `found` may be deeper than `k`: the filter reads all.
+    """
+    scores = [np.array([hit.score for hit in hits], np.float32) for hits in found]
+    masks = relevance_filter.keep(vectors, scores)
+    return [
+        [hit for hit, keep in zip(hits[:k], mask, strict=False) if keep]
+        for hits, mask in zip(found, masks, strict=True)
+    ]
