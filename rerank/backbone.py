@@ -1,17 +1,14 @@
-"""The one interface behind which encoders and decoders score, and how a model is loaded into it.
+"""The one interface behind which encoders and decoders score.
 
-Enters: a model's name. Leaves: a `Backbone`: packed prompts in, signal queries and keys out.
-
-    load_backbone("smollm2", device=None, dtype=None)
+Enters: packed prompts. Leaves: the signal tokens' queries and all tokens' keys.
 """
 
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from configs.models import load_model
 from rerank.packing import PackedPrompts
-from rerank.settings import RankerSettings, settings_for
+from rerank.settings import RankerSettings
 
 
 class SignalsAndKeys(NamedTuple):
@@ -34,76 +31,3 @@ class Backbone(Protocol):
     def signals_and_keys(self, prompts: PackedPrompts) -> SignalsAndKeys:
         """Run the model as far as scores need it."""
         ...
-
-
-class Loaded(NamedTuple):
-    """A model's parts, as its folder or the hub gave them."""
-
-    config: Any
-    tokenizer: Any
-    model: Any
-
-
-def load_backbone(
-    name: str,
-    *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
-    settings: RankerSettings | None = None,
-) -> Backbone:
-    """Load the reranker `name`: a local model, a folder, or a hub model.
-
-    `device` is the first GPU if there is one, `dtype` float32 on CPU and the checkpoint's own on
-    a GPU. Raises `ValueError` when the model can't be found, or lacks the attention interface.
-    """
-    return load_model(
-        "reranker", name, lambda resolved: _load(name, resolved, device, dtype, settings)
-    )
-
-
-def _load(
-    name: str,
-    resolved: str,
-    device: str | torch.device | None,
-    dtype: str | torch.dtype | None,
-    settings: RankerSettings | None,
-) -> Backbone:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(resolved, trust_remote_code=False)
-    kind = _kind(config)
-    settings = settings or settings_for(name, resolved, kind)
-    if settings.backbone != kind:
-        raise ValueError(f"its settings say {settings.backbone}, and it is a {kind}")
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    precision = _dtype(dtype, place)
-    if kind == "encoder":
-        from rerank.encoder_backbone import EncoderBackbone
-
-        return EncoderBackbone.load(resolved, config, settings, place, precision)
-    from rerank.decoder_backbone import DecoderBackbone
-
-    return DecoderBackbone.load(resolved, config, settings, place, precision)
-
-
-def _kind(config: Any) -> str:
-    """`decoder` for causal language models, else `encoder`, by the class the config names."""
-    architectures = config.architectures or []
-    if any("CausalLM" in architecture for architecture in architectures):
-        return "decoder"
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
-
-    causal = config.model_type in CAUSAL and config.model_type not in MASKED
-    return "decoder" if causal else "encoder"
-
-
-def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
-    if dtype is None:
-        return torch.float32 if device.type == "cpu" else "auto"
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    named = getattr(torch, dtype, None)
-    if named not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"dtype is {dtype!r}, wanted float32, bfloat16 or float16")
-    return named

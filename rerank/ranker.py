@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from configs.models import MINILM
-from rerank.backbone import Backbone, load_backbone
+from rerank.backbone import Backbone
 from rerank.candidates import Candidate, Ranked, as_candidates, ranked
+from rerank.loading import load_backbone
 from rerank.packing import PromptTokens, pack, tokenize
 from rerank.scoring import passage_scores
 from rerank.template import fill
@@ -78,7 +79,7 @@ class BlockRanker:
                 f"{prompt.truncated} of {len(candidates)} passages were cut to "
                 f"{self.settings.max_passage_tokens} tokens",
                 PassagesTruncatedWarning,
-                stacklevel=3,
+                stacklevel=4,  # `rerank`'s caller: torch wraps this method in one frame of its own
             )
         scores: list[float] = []
         for part in self._parts(prompt):

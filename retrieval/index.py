@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from index.records import Hit
     from retrieval.retriever import Retriever
 
+_HITS = 10
 _SNIPPET = 100
 
 
@@ -50,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="search an index")
     search.add_argument("index", type=Path, help="the index's folder")
     search.add_argument("query", nargs="*", help="queries; without any, one a line from stdin")
-    search.add_argument("-k", type=int, default=10, help="hits a query (default: 10)")
+    search.add_argument("-k", type=int, help="hits a query (default: 10)")
     search.add_argument(
         "--queries", type=Path, help="queries from a file: BEIR's queries.jsonl, or id <tab> text"
     )
@@ -140,8 +141,9 @@ def _search(arguments: argparse.Namespace) -> None:
     queries = _queries(arguments)
     retriever = Retriever.open(arguments.index, device=arguments.device)
     relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
-    hits = retriever.search(list(queries.values()), arguments.k, relevance_filter)
-    if arguments.k > len(retriever.index):
+    k = _HITS if arguments.k is None else arguments.k
+    hits = retriever.search(list(queries.values()), k, relevance_filter)
+    if arguments.k is not None and k > len(retriever.index):
         print(f"note: the index holds only {len(retriever.index)} passages", file=sys.stderr)
     for (query_id, query), found in zip(queries.items(), hits, strict=True):
         _print_hits(arguments, retriever, query_id, query, found)

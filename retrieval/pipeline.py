@@ -61,6 +61,7 @@ def run_pipeline(
     the reranker ranks what is kept. A query of which nothing is kept has no hits from there on.
     """
     dense, kept, reranked = StageHits(DENSE), StageHits(FILTER), StageHits(RERANK)
+    _warm_up(retriever, queries, reranker)
     depth = max(k, relevance_filter.needed_hits if relevance_filter else 0)
     for query_id, query in tqdm(queries.items(), desc="queries", unit=" queries", disable=None):
         clock = _Clock()
@@ -79,6 +80,14 @@ def run_pipeline(
             ]
             reranked.latency_ms.append(clock.lap_ms())
     return [dense, *([kept] if relevance_filter else []), *([reranked] if reranker else [])]
+
+
+def _warm_up(retriever: Retriever, queries: Mapping[str, str], reranker: Reranker | None) -> None:
+    """One query whose time nobody counts: the first call of a model allocates and compiles."""
+    for query in list(queries.values())[:1]:
+        (hits,) = retriever.search([query], k=1)
+        if reranker is not None:
+            reranker(query, retriever.passages(hits))
 
 
 class _Clock:
