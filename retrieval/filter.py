@@ -148,10 +148,12 @@ def _report(arguments: argparse.Namespace) -> None:
 
     retriever, labelled, source = _search(arguments)
     named = arguments.filter or str(arguments.index / FILTER_FOLDER)
-    try:
-        chosen = threshold_filter(float(named))
-    except ValueError:
-        chosen = load_filter(named, retriever.encoder_fingerprint)
+    value = _number(named)
+    chosen = (
+        load_filter(named, retriever.encoder_fingerprint)
+        if value is None
+        else threshold_filter(value)
+    )
     notes = [f"filter: {named}, {chosen.record['threshold_rule']['meaning']}"]
     if chosen.record.get("pseudo_labels"):
         notes.append(f"the filter was fitted on PSEUDO-LABELS ({chosen.record['labels']})")
@@ -180,6 +182,13 @@ def _report(arguments: argparse.Namespace) -> None:
         title = f"{arguments.collection or arguments.qrels or arguments.known_items}, {named}"
         plot_filters(labelled, methods, arguments.plot, title=title, labels=source)
     print(json.dumps(report.to_json(), indent=2) if arguments.json else report.table())
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, str]":

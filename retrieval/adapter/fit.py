@@ -52,13 +52,17 @@ JUDGE = "pseudo:judge"
 LABEL_SOURCES = (QRELS, KNOWN_ITEM, JUDGE)
 _SAMPLES = 1000
 _CONFIDENCE = 0.95
+_TAIL = (1 - _CONFIDENCE) / 2
+# A threshold needs no more: 200 queries put a conformal bound within half a percent of its level.
+_MOST_CALIBRATION_QUERIES = 200
 
 
 class CandidateRow(NamedTuple):
     """One candidate on development queries it was not fitted on; None where it has no such number.
 
     `gain` is its PR-AUC minus that of the global score, with a paired bootstrap interval over
-    queries; `bound` is the lower end of a simultaneous 95 % bound over all candidates compared.
+    queries. `loss_gain` is Platt's log loss minus its own, per judged hit, and `loss_bound` the
+    lower end of a 95 % bound on it that holds for all candidates compared at once.
     """
 
     name: str
@@ -66,9 +70,10 @@ class CandidateRow(NamedTuple):
     gain: float
     gain_low: float
     gain_high: float
-    bound: float | None
     precision_at_r95: float
     log_loss: float | None
+    loss_gain: float | None
+    loss_bound: float | None
     ece: float | None
 
 
@@ -85,7 +90,7 @@ class FitReport:
     calibration_queries: int
     threshold_rule: dict[str, Any]
     # The cut on the calibration queries, counted hit by hit.
-    calibration: dict[str, float]
+    calibration: dict[str, float | None]
 
     @property
     def is_pseudo(self) -> bool:
@@ -113,24 +118,30 @@ class FitReport:
         lines = [
             f"{source}; {self.development_queries} development queries, cross-validated",
             f"{'candidate':<28} {'PR-AUC':>7} {'gain over global':>26} {'P@R95':>7} "
-            f"{'log loss':>9} {'ECE':>6}",
+            f"{'log loss':>9} {'gain (bound) over Platt':>24} {'ECE':>6}",
         ]
         for row in self.rows:
             gain = f"{row.gain:+.4f} [{row.gain_low:+.4f}, {row.gain_high:+.4f}]"
-            loss = "-" if row.log_loss is None else f"{row.log_loss:.4f}"
-            ece = "-" if row.ece is None else f"{row.ece:.3f}"
+            loss, loss_gain, ece = (
+                "-" if number is None else f"{number:{form}}"
+                for number, form in (
+                    (row.log_loss, ".4f"),
+                    (row.loss_gain, "+.4f"),
+                    (row.ece, ".3f"),
+                )
+            )
+            bound = "" if row.loss_bound is None else f" ({row.loss_bound:+.4f})"
             mark = "*" if row.name == self.chosen else " "
             lines.append(
-                f"{mark}{row.name:<27} {row.pr_auc:>7.4f} {gain:>26} "
-                f"{row.precision_at_r95:>7.4f} {loss:>9} {ece:>6}"
+                f"{mark}{row.name:<27} {row.pr_auc:>7.4f} {gain:>26} {row.precision_at_r95:>7.4f} "
+                f"{loss:>9} {loss_gain + bound:>24} {ece:>6}"
             )
         check = self.calibration
         lines += [
             f"kept: {self.chosen}, because {self.why}",
             f"threshold: {self.threshold_rule['meaning']}; value {self.filter.threshold:.6g}",
-            f"on {self.calibration_queries} calibration queries: recall {check['recall']:.4f}, "
-            f"precision {check['precision']:.4f}, filtered {check['filtered']:.1%}, "
-            f"null {check['null']:.1%}, wrongly nulled {check['wrongly nulled']:.1%}",
+            f"on {self.calibration_queries} calibration queries: "
+            + ", ".join(f"{n} {v:.1%}" for n, v in check.items() if v is not None),
         ]
         return "\n".join(lines)
 
@@ -179,7 +190,8 @@ def fit(
     )
     one = np.ones((1, calibration.hits.queries))
     check = cut_measures(cut_counts(kept(values, cut), calibration), one)
-    measured = {name: float(value[0]) for name, value in check.items()}
+    # JSON has no NaN: a share of nothing is None.
+    measured = {n: None if np.isnan(v[0]) else float(v[0]) for n, v in check.items()}
     record = {
         "candidate": chosen,
         "why": why,
@@ -187,7 +199,7 @@ def fit(
         "pseudo_labels": label_source != QRELS,
         "threshold_rule": rule_state(threshold),
         "calibration": measured,
-        "baseline_thresholds": baseline_thresholds(calibration, measured["recall"]),
+        "baseline_thresholds": baseline_thresholds(calibration, measured["recall"] or 0.0),
         "seed": seed,
         "folds": folds,
         "settings": asdict(settings),
@@ -222,7 +234,11 @@ def split_queries(
         raise ValueError(f"the share of calibration queries must lie between 0 and 1, not {share}")
     queries = labelled.hits.queries
     order = _dealt(labelled, np.random.default_rng(seed))
-    set_aside = 0 if isinstance(rule, ByHand) else max(1, round(share * queries))
+    set_aside = (
+        0
+        if isinstance(rule, ByHand)
+        else max(1, min(round(share * queries), _MOST_CALIBRATION_QUERIES))
+    )
     if queries - set_aside < folds:
         raise ValueError(
             f"{queries} labelled queries are too few: {set_aside} are set aside for the threshold "
@@ -276,13 +292,14 @@ def cross_validate(
 def compare(
     labelled: LabelledHits, out_of_fold: dict[str, np.ndarray], fold_of_query: np.ndarray, seed: int
 ) -> list[CandidateRow]:
-    """A row per candidate: PR-AUC, its gain over the global score with intervals, calibration.
+    """A row per candidate: PR-AUC, log loss, their gains with bootstrap bounds, calibration.
 
     Curves are measured inside each fold and averaged: values of different folds come from
     different fits, and pooling them would charge a candidate for differences that no filter in
     use ever sees.
-    Many candidates are compared and the best is taken, so each gain's own interval flatters it.
-    `bound` corrects that by the studentised maximum over candidates (single-step max-T).
+
+    Many candidates are compared and the best is taken, so each one's own interval flatters it.
+    `loss_bound` corrects that by the studentised maximum over candidates (single-step max-T).
     """
     weights = bootstrap_weights(labelled.hits.queries, _SAMPLES, seed + 2)
     one = np.ones((1, labelled.hits.queries))
@@ -291,34 +308,48 @@ def compare(
         n: curves_by_part(v, labelled, fold_of_query, weights, ())["PR-AUC"]
         for n, v in out_of_fold.items()
     }
-    gain = {n: float(whole[n]["PR-AUC"][0] - whole[GLOBAL]["PR-AUC"][0]) for n in out_of_fold}
-    gains = {n: sampled[n] - sampled[GLOBAL] for n in out_of_fold}
-    compared = [n for n in out_of_fold if n not in (GLOBAL, PLATT, ISOTONIC)]
-    error = {n: max(float(np.nanstd(gains[n], ddof=1)), 1e-12) for n in compared}
-    reach = 0.0
-    if compared:
-        largest = np.max([(gains[n] - gain[n]) / error[n] for n in compared], axis=0)
-        reach = float(np.nanquantile(largest, _CONFIDENCE))
-    tail = (1 - _CONFIDENCE) / 2
+    probabilities = {n: sigmoid(v) for n, v in out_of_fold.items() if n != GLOBAL}
+    losses = {n: log_losses(p, labelled) for n, p in probabilities.items()}
+    bounds = _simultaneous_bounds(
+        {n: losses[PLATT] - loss for n, loss in losses.items() if n not in (PLATT, ISOTONIC)},
+        weights,
+    )
     judged = int(labelled.judged.sum())
     rows = []
-    for name, values in out_of_fold.items():
-        low, high = np.nanquantile(gains[name], (tail, 1 - tail))
-        p = None if name == GLOBAL else sigmoid(values)
+    for name in out_of_fold:
+        low, high = np.nanquantile(sampled[name] - sampled[GLOBAL], (_TAIL, 1 - _TAIL))
+        loss = float(losses[name].sum()) / judged if name in losses else None
         rows.append(
             CandidateRow(
                 name=name,
                 pr_auc=float(whole[name]["PR-AUC"][0]),
-                gain=gain[name],
+                gain=float(whole[name]["PR-AUC"][0] - whole[GLOBAL]["PR-AUC"][0]),
                 gain_low=float(low),
                 gain_high=float(high),
-                bound=gain[name] - reach * error[name] if name in compared else None,
                 precision_at_r95=float(whole[name]["P@R95"][0]),
-                log_loss=None if p is None else float(log_losses(p, labelled).sum() / judged),
-                ece=None if p is None else expected_calibration_error(p, labelled),
+                log_loss=loss,
+                loss_gain=None if loss is None else float(losses[PLATT].sum()) / judged - loss,
+                loss_bound=bounds[name] / judged if name in bounds else None,
+                ece=(
+                    expected_calibration_error(probabilities[name], labelled)
+                    if name in probabilities
+                    else None
+                ),
             )
         )
     return rows
+
+
+def _simultaneous_bounds(gains: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, float]:
+    """Lower 95 % bounds on the sums of per-query gains (float [Q]) that hold for all at once."""
+    if not gains:
+        return {}
+    total = {n: float(gain.sum()) for n, gain in gains.items()}
+    sampled = {n: weights @ gain for n, gain in gains.items()}
+    error = {n: max(float(s.std(ddof=1)), 1e-12) for n, s in sampled.items()}
+    largest = np.max([(sampled[n] - total[n]) / error[n] for n in gains], axis=0)
+    reach = float(np.quantile(largest, _CONFIDENCE))
+    return {n: total[n] - reach * error[n] for n in gains}
 
 
 def choose(
@@ -329,22 +360,25 @@ def choose(
 ) -> tuple[str, str]:
     """The candidate to keep, and why in words.
 
-    The highest PR-AUC among those whose simultaneous bound lies above the global score; without
-    one, the global score itself under Platt's calibration, or under isotonic regression where its
-    log loss is lower with a paired interval that excludes 0.
+    The highest PR-AUC among those that are above the global score in it and whose log loss beats
+    Platt's calibration of that score beyond noise. Log loss decides what is noise: one proper
+    score per query, paired, tells candidates apart on far fewer queries than a pooled PR-AUC.
+    Without such a candidate, the global score itself under Platt's calibration, or under isotonic
+    regression where its log loss is lower with a paired interval that excludes 0.
     """
-    better = [row for row in rows if row.bound is not None and row.bound > 0]
+    better = [r for r in rows if r.loss_bound is not None and r.loss_bound > 0 and r.gain > 0]
     if better:
         best = max(better, key=lambda row: (row.pr_auc, row.name))
         return best.name, (
-            f"its PR-AUC {best.pr_auc:.4f} is above the global score's by {best.gain:.4f} and the "
-            f"lower bound of that gain, corrected for comparing many, is {best.bound:+.4f}"
+            f"its PR-AUC is above the global score's by {best.gain:.4f} and its log loss below "
+            f"Platt's by {best.loss_gain:.4f}, at least {best.loss_bound:.4f} with 95 % "
+            "confidence corrected for comparing many"
         )
-    reason = "no candidate orders hits better than the global score beyond noise"
+    reason = "no candidate does better than the global score beyond noise"
     if ISOTONIC in out_of_fold:
         weights = bootstrap_weights(labelled.hits.queries, _SAMPLES, seed + 3)
         lost = [log_losses(sigmoid(out_of_fold[n]), labelled) for n in (PLATT, ISOTONIC)]
-        if np.quantile(weights @ (lost[0] - lost[1]), (1 - _CONFIDENCE) / 2) > 0:
+        if np.quantile(weights @ (lost[0] - lost[1]), _TAIL) > 0:
             return ISOTONIC, f"{reason}, and isotonic regression calibrates it better than Platt"
     return PLATT, f"{reason}; Platt's calibration keeps its order and gives probabilities"
 

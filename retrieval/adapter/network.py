@@ -41,7 +41,7 @@ class AdapterSettings:
     inputs: str = "both"
     depth: int = 20
     hidden: int = 64
-    members: int = 6
+    members: int = 4
     dropout: float = 0.5
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
