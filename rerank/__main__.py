@@ -39,9 +39,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _rank(arguments: argparse.Namespace) -> None:
     from rerank.candidates import as_candidates
-    from rerank.ranker import DEFAULT_RERANKER, BlockRanker
 
     passages = _read(arguments.passages)
+    as_candidates(passages)  # a bad one is told before a model loads
+    from rerank.ranker import DEFAULT_RERANKER, BlockRanker
+
     ranker = BlockRanker.from_pretrained(arguments.model, arguments.device, arguments.dtype)
     results = ranker.rerank(arguments.query, passages, arguments.top_k)
     if arguments.json:

@@ -25,6 +25,8 @@ class ScoringLayerReached(Exception):  # noqa: N818 - a signal, not an error
 class BlockContext:
     """What one forward pass shares with every layer's attention.
 
+    `layers` counts the attentions that came through here.
+
     `q` [T, Hq, D], `k` [T, Hkv, D] and `scale` are filled in at `scoring_layer`, if there is one.
     """
 
@@ -34,12 +36,18 @@ class BlockContext:
     q: torch.Tensor | None = None
     k: torch.Tensor | None = None
     scale: float = 1.0
+    layers: int = 0
 
 
 def register() -> str:
     """Make the interface known to transformers and return the name it goes by."""
     AttentionInterface.register(NAME, _attention)
     return NAME
+
+
+def no_interface(model: torch.nn.Module) -> str:
+    """What to say of a model whose attention never came through the interface."""
+    return f"{type(model).__name__} does not use the attention interface: it can't be a reranker"
 
 
 def _attention(
@@ -58,6 +66,7 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """`query` [1, Hq, T, D], `key` and `value` [1, Hkv, T, D] -> output [1, T, Hq, D]."""
     _refuse(query, attention_mask, dropout, softcap)
+    block_context.layers += 1
     if sliding_window is not None:
         _check_window(block_context.layout, sliding_window)
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rerank.backbone import SignalsAndKeys
-from rerank.block_interface import BlockContext, ScoringLayerReached, register
+from rerank.block_interface import BlockContext, ScoringLayerReached, no_interface, register
 from rerank.packing import PackedPrompts
 from rerank.settings import RankerSettings
 
@@ -24,7 +24,8 @@ class DecoderBackbone:
         self.layer = layer
         self.device = model.device
         self.pad_id = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
-        self.query_position = _query_position(settings, model.config.max_position_embeddings)
+        limit = getattr(model.config, "max_position_embeddings", None)
+        self.query_position = _query_position(settings, limit)
 
     @classmethod
     def load(
@@ -71,12 +72,11 @@ class DecoderBackbone:
             assert context.q is not None
             assert context.k is not None
             return SignalsAndKeys(context.q[prompts.signal], context.k, context.scale)
-        name = type(self.model).__name__
-        raise ValueError(f"{name} does not use the attention interface: it can't be a reranker")
+        raise ValueError(no_interface(self.model))
 
 
-def _query_position(settings: RankerSettings, limit: int) -> int | None:
+def _query_position(settings: RankerSettings, limit: int | None) -> int | None:
     """Where the query block starts: far from the passages, but inside the model's positions."""
-    if settings.query_position is None:
-        return None
+    if settings.query_position is None or limit is None:
+        return settings.query_position
     return max(0, min(settings.query_position, limit - settings.max_query_tokens))

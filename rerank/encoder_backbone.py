@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from rerank.backbone import SignalsAndKeys
-from rerank.block_interface import BlockContext, register
+from rerank.block_interface import BlockContext, no_interface, register
 from rerank.packing import PackedPrompts
 from rerank.settings import RankerSettings
 
@@ -26,6 +26,14 @@ class EncoderBackbone:
         self.pad_id = tokenizer.pad_token_id or 0
         # A query that is read alone starts where a text of its own starts.
         self.query_position = settings.query_position if settings.query_attends else None
+        # RoBERTa's family numbers positions from behind its padding id.
+        table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+        padding = getattr(table, "padding_idx", None)
+        self._first_position = 0 if padding is None else padding + 1
+        self._positions = model.config.max_position_embeddings - self._first_position
+        longest = max(settings.max_passage_tokens, settings.max_query_tokens)
+        if longest > self._positions:
+            raise ValueError(f"it has {self._positions} positions, its settings ask for {longest}")
 
     @classmethod
     def load(
@@ -39,11 +47,6 @@ class EncoderBackbone:
         """Load weights and tokenizer; raises `ValueError` where the settings ask for too much."""
         from transformers import AutoModel, AutoTokenizer
 
-        longest = max(settings.max_passage_tokens, settings.max_query_tokens)
-        if longest > config.max_position_embeddings:
-            raise ValueError(
-                f"it has {config.max_position_embeddings} positions, its settings ask for {longest}"
-            )
         model = AutoModel.from_pretrained(
             folder,
             attn_implementation=register(),
@@ -54,12 +57,32 @@ class EncoderBackbone:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         return cls(model.to(device).eval(), tokenizer, settings)
 
+    def positions(self, prompts: PackedPrompts) -> torch.Tensor:
+        """int64 [T], the positions of `prompts` as this model numbers them.
+
+        Raises `ValueError` when the blocks together reach further than it has positions.
+        """
+        last = int(prompts.positions.max())
+        if last >= self._positions:
+            raise ValueError(
+                f"the prompt reaches position {last}, the model has {self._positions}: lower "
+                f"max_passage_tokens, or let the query be read alone (query_attends: false)"
+            )
+        return prompts.positions + self._first_position
+
     def signals_and_keys(self, prompts: PackedPrompts) -> SignalsAndKeys:
-        """One head of width d: the normalised hidden states, logits divided by the temperature."""
+        """One head of width d: the normalised hidden states, logits divided by the temperature.
+
+        Raises `ValueError` when the model's attention does not go through the interface: it would
+        read all blocks as one text.
+        """
+        context = BlockContext(prompts.layout, causal=False)
         output = self.model(
             input_ids=prompts.input_ids[None],
-            position_ids=prompts.positions[None],
-            block_context=BlockContext(prompts.layout, causal=False),
+            position_ids=self.positions(prompts)[None],
+            block_context=context,
         )
+        if not context.layers:
+            raise ValueError(no_interface(self.model))
         hidden = F.normalize(output.last_hidden_state[0].float(), dim=-1)[:, None]
         return SignalsAndKeys(hidden[prompts.signal], hidden, 1 / self.settings.temperature)

@@ -34,6 +34,8 @@ def passage_scores(
         values = found.mass
     else:
         values = found.log_sum_exp / signals.scale
+        # A passage of which the model knows no token comes last, with a score that JSON can hold.
+        values = values.clamp(min=torch.finfo(torch.float32).min)
     scores = []
     for request, count in enumerate(prompts.passage_counts):
         mine = values[:, prompts.signal_request == request, :count]
