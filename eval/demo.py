@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from eval.atomic_file import replacing
+from eval.atomic_file import write_text
 from eval.known_items import write_known_items
 from eval.pipeline import PipelineReport, PipelineSettings, evaluate_pipeline
 from eval.pipeline_files import write_report
@@ -75,8 +75,7 @@ def run_demo(folder: Path, settings: DemoSettings) -> PipelineReport:
         )
         _say("fitting the filter")
         _fit_filter(str(collection), index, settings)
-        with replacing(made_from) as file:
-            file.write(json.dumps(sources, indent=2).encode())
+        write_text(made_from, json.dumps(sources, indent=2))
     _say("searching, filtering, reranking")
     report = evaluate_pipeline(
         PipelineSettings(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.atomic_file import replacing
+from eval.atomic_file import write_text
 from eval.data import write_run
 from eval.pipeline import PipelineReport, StageReport
 
@@ -31,8 +31,8 @@ def write_report(folder: Path, report: PipelineReport, notes: Sequence[str] = ()
     for stage in report.stages:
         write_run(folder / "runs" / f"{stage.name}.trec", stage.run, f"blockseek-{stage.name}")
     text = json.dumps(report.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
-    _write(folder / "result.json", f"{text}\n")
-    _write(folder / "report.html", render_html(report, notes))
+    write_text(folder / "result.json", f"{text}\n")
+    write_text(folder / "report.html", render_html(report, notes))
 
 
 def render_html(report: PipelineReport, notes: Sequence[str] = ()) -> str:
@@ -129,8 +129,3 @@ def _svg(figure: "Figure") -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :]
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as file:
-        file.write(text.encode("utf-8"))
