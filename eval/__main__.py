@@ -17,6 +17,7 @@ from eval.commands.demo import add_demo_parser
 from eval.commands.judge import add_judge_parser
 from eval.commands.known_items import add_known_items_parser
 from eval.commands.measure import add_measure_parser
+from eval.commands.report import add_report_parser
 from eval.commands.run import add_run_parser
 from eval.commands.sessions import add_sessions_parser
 from eval.commands.udcg import add_udcg_parser
@@ -31,6 +32,7 @@ PARSERS = (
     add_contexts_parser,
     add_sessions_parser,
     add_udcg_parser,
+    add_report_parser,
     add_run_parser,
     add_known_items_parser,
     add_demo_parser,

@@ -41,7 +41,9 @@ HUMAN = "human"
 class Settings:
     """What is measured and how much is resampled; saved beside the result.
 
-    `scale` is (lowest, highest) grade; None takes 0 to the highest human grade.
+    `scale` is (lowest, highest) grade; None takes 0 to the highest human grade. `common_pairs`
+    drops every pair that some judge has not labelled, from the human labels too, so that judges
+    of different samples are compared on the same pairs.
     """
 
     measure: str = "nDCG@10"
@@ -53,6 +55,7 @@ class Settings:
     resamples: int = 2_000
     confidence: float = 0.95
     seed: int = 0
+    common_pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,8 @@ def study(
         raise ValueError("no judge gave any label: there is nothing to agree with")
     if HUMAN in present:
         raise ValueError(f"a judge is named {HUMAN!r}, which is the qrels' name; rename its file")
+    if settings.common_pairs:
+        qrels, present = _common(qrels, present)
     low, high = settings.scale or (
         0,
         max(1, max(grade for grades in qrels.values() for grade in grades.values())),
@@ -202,6 +207,26 @@ def study(
         + tuple(name for name in runs or {} if name not in systems_run),
         settings=settings,
     )
+
+
+def _common(qrels: Qrels, judges: Mapping[str, Qrels]) -> tuple[Qrels, dict[str, Qrels]]:
+    """Return all labels on the pairs that the human and every judge labelled."""
+    shared = {
+        query_id: [
+            passage_id
+            for passage_id in grades
+            if all(passage_id in judge.get(query_id, {}) for judge in judges.values())
+        ]
+        for query_id, grades in qrels.items()
+    }
+    shared = {query_id: ids for query_id, ids in shared.items() if ids}
+    if not shared:
+        raise ValueError("no pair is labelled by the human and by every judge")
+
+    def cut(labels: Qrels) -> Qrels:
+        return {q: {passage: labels[q][passage] for passage in ids} for q, ids in shared.items()}
+
+    return cut(qrels), {name: cut(judge) for name, judge in judges.items()}
 
 
 def _label_table(qrels: Qrels, raters: Sequence[Qrels], low: int, high: int) -> np.ndarray:

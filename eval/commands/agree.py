@@ -10,7 +10,6 @@ from eval.tables import NOT_RUN, Cell
 
 if TYPE_CHECKING:
     from eval.agreement.study import Study
-    from eval.data import Qrels
 
 LABEL_HEADER = ["judge", "pairs", "exact", "kappa", "low", "high", "quadratic", "alpha", "bias"]
 SYSTEM_HEADER = ["tau_b", "tau_AP", "rho", "RBO", "top-k", "kept", "missed", "false", "opposite"]
@@ -27,6 +26,11 @@ def add_agree_parser(subparsers: Subparsers) -> None:
     parser.add_argument("folder", help="BEIR folder with qrels/ and judges/, or a qrels file")
     parser.add_argument("--judges", nargs="+", help="label files or folders (FOLDER/judges)")
     parser.add_argument("--runs", nargs="+", help="TREC runs, or folders of them")
+    parser.add_argument(
+        "--common-pairs",
+        action="store_true",
+        help="compare all judges on the pairs that every one of them labelled",
+    )
     parser.add_argument("--split", default="test", help="of the qrels (%(default)s)")
     parser.add_argument("--measure", default="nDCG@10", help="ranks systems (%(default)s)")
     parser.add_argument(
@@ -51,18 +55,20 @@ def run_agree(arguments: argparse.Namespace) -> None:
 
     from eval.agreement.study import Settings, study
     from eval.collection_qrels import load_qrels
+    from eval.label_files import judge_files, read_judge
     from eval.provenance import provenance
     from eval.run_files import named_runs, run_paths
 
     qrels = load_qrels(arguments.folder, arguments.split)
-    judge_files = _judge_files(arguments)
+    files = judge_files(arguments.judges or [Path(arguments.folder) / "judges"])
     result = study(
         qrels,
-        {name: _read_judge(path) for name, path in judge_files.items()},
+        {name: read_judge(path) for name, path in files.items()},
         named_runs(arguments.runs) if arguments.runs else None,
         Settings(
             measure=arguments.measure,
             scale=tuple(arguments.scale) if arguments.scale else None,
+            common_pairs=arguments.common_pairs,
             top=arguments.top,
             rbo_p=arguments.rbo_p,
             permutations=arguments.permutations,
@@ -72,39 +78,13 @@ def run_agree(arguments: argparse.Namespace) -> None:
     )
     _warn(result)
     if arguments.format == "json":
-        files = [*judge_files.values(), *run_paths(arguments.runs or []).values()]
-        print_json(replace(result, provenance=provenance(files)).as_json())
+        read = [*files.values(), *run_paths(arguments.runs or []).values()]
+        print_json(replace(result, provenance=provenance(read)).as_json())
         return
     header = LABEL_HEADER + (SYSTEM_HEADER if result.systems else [])
     print_table(arguments, header, _rows(result))
     if arguments.format == "text":
         _print_notes(result)
-
-
-def _judge_files(arguments: argparse.Namespace) -> dict[str, Path]:
-    sources = arguments.judges or [Path(arguments.folder) / "judges"]
-    files: dict[str, Path] = {}
-    for source in map(Path, sources):
-        if source.is_dir():
-            found = sorted(path for path in source.iterdir() if path.suffix in (".tsv", ".txt"))
-        elif source.is_file():
-            found = [source]
-        else:
-            raise ValueError(f"{source} does not exist; name the judges' label files with --judges")
-        for path in found:
-            if path.stem in files:
-                raise ValueError(f"{files[path.stem]} and {path} are one name; rename one")
-            files[path.stem] = path
-    if not files:
-        raise ValueError(f"no label file (.tsv or .txt) in {', '.join(map(str, sources))}")
-    return files
-
-
-def _read_judge(path: Path) -> "Qrels | None":
-    """Return the labels, None for an empty file: a judge that failed."""
-    from eval.data import read_qrels
-
-    return read_qrels(path) if path.stat().st_size else None
 
 
 def _warn(result: "Study") -> None:

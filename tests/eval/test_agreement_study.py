@@ -156,3 +156,20 @@ def test_the_full_study_of_43_runs_and_7_judges(data_folder, capsys):
         counts = systems["preservation"]
         kinds = ("agreements", "contradictions", "missed", "false", "neither")
         assert sum(counts[kind] for kind in kinds) == 43 * 42 // 2
+
+
+def test_common_pairs_puts_judges_of_different_samples_on_the_same_pairs():
+    qrels = collection()
+    sample = {"q1": {"d1": qrels["q1"]["d1"], "d2": 0}, "q2": {"d5": 3}}
+    judges = {"sample": sample, "whole": qrels}
+    apart = study(qrels, judges, settings=FAST).labels
+    assert (apart["sample"].pairs, apart["whole"].pairs) == (3, 180)
+    together = study(qrels, judges, settings=Settings(resamples=50, common_pairs=True)).labels
+    assert (together["sample"].pairs, together["whole"].pairs) == (3, 3)
+    assert together["whole"].exact.value == 1.0
+    with pytest.raises(ValueError, match="no pair is labelled"):
+        study(
+            qrels,
+            {"a": {"q1": {"d1": 0}}, "b": {"q2": {"d1": 0}}},
+            settings=Settings(common_pairs=True),
+        )
