@@ -1,0 +1,121 @@
+"""Who may import whom. The imports are read, not run."""
+
+import ast
+import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("retrieval", "rerank", "index", "kernels", "eval", "configs")
+# What a package may import of ours besides itself.
+ARROWS = {
+    "kernels": set(),
+    "index": set(),
+    "configs": set(),
+    "retrieval": {"index", "configs"},
+    "rerank": {"kernels", "configs"},
+    "eval": {"retrieval", "rerank", "index", "kernels", "configs"},
+}
+LIBRARIES = {"kernels": {"torch", "triton"}, "index": {"faiss", "pyarrow", "numpy"}}
+# Measures stand on their own, so that they can be trusted, and used, without the engine.
+PURE_MEASURES = ("measures", "significance", "udcg", "agreement", "tukey", "intervals")
+
+
+@cache
+def _modules() -> dict[str, Path]:
+    found = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def _imports(module: str, top_level_only: bool = False) -> frozenset[str]:
+    """The names that `module` imports; `from a import b` gives a.b where that is a module."""
+    names: set[str] = set()
+    for node in _import_nodes(ast.parse(_modules()[module].read_bytes()), top_level_only):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        else:
+            assert node.level == 0, f"{module} imports relatively"
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in _modules() else str(node.module) for name in whole}
+    return frozenset(names)
+
+
+def _import_nodes(tree, top_level_only):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif not (top_level_only and _runs_later(node)):
+            yield from _import_nodes(node, top_level_only)
+
+
+def _runs_later(node):
+    if isinstance(node, ast.If):
+        return "TYPE_CHECKING" in ast.dump(node.test)
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _roots(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in _imports(module)}
+
+
+def test_the_reader_sees_imports_of_every_kind():
+    """Else every test here would pass on nothing."""
+    assert set(PACKAGES) <= set(_modules())
+    assert "faiss" in _imports("index.faiss_index")
+    assert "kernels" in _imports("rerank.packing")
+    assert "kernels.block_score" in _imports("rerank.scoring")
+    assert "retrieval.encoder" in _imports("retrieval")
+    assert "retrieval.encoder" not in _imports("retrieval", top_level_only=True)
+    assert "index.manifest" in _imports("retrieval.index")
+    assert "index.manifest" not in _imports("retrieval.index", top_level_only=True)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrows_point_one_way(package):
+    for module in _modules():
+        if module.partition(".")[0] == package:
+            ours = _roots(module) & set(PACKAGES)
+            assert ours <= ARROWS[package] | {package}, f"{module} imports {ours}"
+
+
+@pytest.mark.parametrize("package", LIBRARIES)
+def test_the_lowest_packages_need_few_libraries(package):
+    allowed = LIBRARIES[package] | {package} | set(sys.stdlib_module_names)
+    for module in _modules():
+        if module.partition(".")[0] == package:
+            assert _roots(module) <= allowed, module
+
+
+def test_measures_import_none_of_the_engine():
+    pure = [
+        module
+        for module in _modules()
+        if module.startswith(tuple(f"eval.{name}" for name in PURE_MEASURES))
+    ]
+    assert len(pure) >= len(PURE_MEASURES)
+    for module in pure:
+        assert not _roots(module) & (set(PACKAGES) - {"eval"}), module
+
+
+def test_no_cycles():
+    graph = {
+        module: {name for name in _imports(module, top_level_only=True) if name in _modules()}
+        - {module}
+        for module in _modules()
+    }
+    # A package re-exports its own modules; they may import one another, but not the package.
+    TopologicalSorter(graph).prepare()
+
+
+def test_the_index_command_line_does_not_meet_the_index_package():
+    """`python -m retrieval.index` runs beside the package `index`; importing it there is a trap."""
+    for module in _modules():
+        assert "retrieval.index" not in _imports(module), module
