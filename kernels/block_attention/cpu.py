@@ -11,20 +11,24 @@ merged by `exact_sum`, which makes its bits independent of the order of the bloc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 
 from kernels.block_attention.cpu_plan import Chunk, QueryTile, attention_plan
 from kernels.exact import exact_logsumexp, exact_sum
-from kernels.layout import BlockLayout
+from kernels.layout import BlockLayout, Span
 from kernels.padding import Tokens, gather, scatter_add, wide_dtype
+from kernels.threads import in_threads
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
-# Floats of partial query results held at once; heads are taken in groups to stay below it.
-_PARTIAL_FLOATS = 1 << 19
+# Floats of partial query results a thread holds; heads are taken in groups to stay below it, and
+# in several groups for the threads to share.
+_PARTIAL_FLOATS = 1 << 18
+_HEAD_GROUPS = 4
 
 
 def forward(
@@ -39,18 +43,21 @@ def forward(
     plan = attention_plan(layout, causal)
     o = torch.empty(q.shape, dtype=q.dtype)
     lse = torch.empty((q.shape[1], q.shape[0]), dtype=wide_dtype(q.dtype))
-    for chunk in plan.local:
-        part, part_lse = _attend(q, k, v, chunk, scale)
-        for index, item in enumerate(chunk.items):
-            start, end = item.rows
-            o[start:end] = part[index, :, : end - start].transpose(0, 1)
-            lse[:, start:end] = part_lse[index, :, : end - start]
     group = q.shape[1] // k.shape[1]
+    tasks: list[Callable[[], None]] = []
     for heads, kv_heads in head_groups(plan.partial_rows, k.shape[1], group, q.shape[2]):
         sources = [(k[:, kv_heads], v[:, kv_heads], plan.query)]
-        query_rows(
-            q[:, heads], sources, plan.tiles, plan.partial_rows, scale, o[:, heads], lse[heads]
+        outputs = (o[:, heads], lse[heads])
+        tasks.append(
+            partial(
+                query_rows, q[:, heads], sources, plan.tiles, plan.partial_rows, scale, *outputs
+            )
         )
+    # Long ones first, so that no thread starts one when the others are done.
+    for chunk in reversed(plan.local):
+        tasks.append(partial(_local_rows, q, k, v, chunk, scale, o, lse))
+    for _ in in_threads(lambda task: task(), tasks):
+        pass
     return o, lse
 
 
@@ -73,13 +80,13 @@ def backward(
     wide = wide_dtype(q.dtype)
     grad_q, grad_k, grad_v = (torch.zeros(x.shape, dtype=wide) for x in (q, k, v))
     plan = attention_plan(layout, causal)
-    for chunk in (*plan.local, *plan.query):
-        rows = [(item.rows,) for item in chunk.items]
-        keys = [(item.prefix, item.own) for item in chunk.items]
+
+    def chunk_grads(chunk: Chunk) -> tuple[torch.Tensor, ...]:
+        rows, keys = _spans(chunk)
         row_lse = torch.zeros((len(rows), chunk.row_pad, q.shape[1]), dtype=wide)
         for index, item in enumerate(chunk.items):
             row_lse[index, : item.rows.length] = lse[:, slice(*item.rows)].T
-        parts = _flash_backward(
+        grads: tuple[torch.Tensor, ...] = _flash_backward(
             gather(grad_o, rows, chunk.row_pad, wide),
             gather(q, rows, chunk.row_pad, wide),
             gather(k, keys, chunk.key_pad, wide),
@@ -91,20 +98,43 @@ def backward(
             attn_mask=_mask(chunk, wide),
             scale=scale,
         )
+        return grads
+
+    chunks = (*plan.local, *plan.query)
+    # Chunks share keys: their gradients are added by one thread, in order.
+    for chunk, parts in zip(chunks, in_threads(chunk_grads, chunks), strict=True):
+        rows, keys = _spans(chunk)
         scatter_add(grad_q, parts[0], rows)
         scatter_add(grad_k, parts[1], keys)
         scatter_add(grad_v, parts[2], keys)
     return grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype)
 
 
+def _local_rows(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    chunk: Chunk,
+    scale: float,
+    o: torch.Tensor,
+    lse: torch.Tensor,
+) -> None:
+    """Fill the rows of a chunk of instruction and passage blocks."""
+    part, part_lse = _attend(q, k, v, chunk, scale)
+    for index, item in enumerate(chunk.items):
+        start, end = item.rows
+        o[start:end] = part[index, :, : end - start].transpose(0, 1)
+        lse[:, start:end] = part_lse[index, :, : end - start]
+
+
 def _attend(
     q: torch.Tensor, k: Tokens, v: Tokens, chunk: Chunk, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """o [n,Hq,row_pad,D] and lse [n,Hq,row_pad] of the chunk's n items, each alone."""
-    keys = [(item.prefix, item.own) for item in chunk.items]
+    rows, keys = _spans(chunk)
     wide = wide_dtype(q.dtype)
     return _flash(
-        gather(q, [(item.rows,) for item in chunk.items], chunk.row_pad, wide),
+        gather(q, rows, chunk.row_pad, wide),
         gather(k, keys, chunk.key_pad, wide),
         gather(v, keys, chunk.key_pad, wide),
         0.0,
@@ -112,6 +142,12 @@ def _attend(
         attn_mask=_mask(chunk, wide),
         scale=scale,
     )
+
+
+def _spans(chunk: Chunk) -> tuple[list[tuple[Span, ...]], list[tuple[Span, ...]]]:
+    """The rows of each item, and its keys."""
+    rows: list[tuple[Span, ...]] = [(item.rows,) for item in chunk.items]
+    return rows, [(item.prefix, item.own) for item in chunk.items]
 
 
 def _mask(chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
@@ -132,6 +168,7 @@ def head_groups(
     """(query heads, key heads) slices, so small that their partial results fit the bound."""
     if partial_rows:
         step = max(1, _PARTIAL_FLOATS // (partial_rows * group * D))
+        step = min(step, -(-kv_heads // _HEAD_GROUPS))
         for first in range(0, kv_heads, step):
             last = min(first + step, kv_heads)
             yield slice(first * group, last * group), slice(first, last)

@@ -19,6 +19,7 @@ from kernels.block_attention.cpu_plan import items_per_chunk, round_up
 from kernels.exact import exact_logsumexp
 from kernels.layout import PassageSpans, Span
 from kernels.padding import Tokens, gather, scatter_add, wide_dtype
+from kernels.threads import in_threads
 
 
 class _Passage(NamedTuple):
@@ -47,9 +48,13 @@ def log_sum_exp(
     shape = (q.shape[1], q.shape[0], longest)
     result = q.new_full(shape, -torch.inf, dtype=wide_dtype(q.dtype))
     signals = signals_of(signal_request, len(layout.spans))
-    for chunk in _chunks(layout, signal_request):
+    chunks = _chunks(layout, signal_request)
+
+    def chunk_sums(chunk: _Chunk) -> torch.Tensor:
         logits, _, _ = _logits(q, k, chunk, signals, scale, key_mask)
-        sums = exact_logsumexp(logits.movedim(3, 0)).to(result.dtype)
+        return exact_logsumexp(logits.movedim(3, 0)).to(result.dtype)
+
+    for chunk, sums in zip(chunks, in_threads(chunk_sums, chunks), strict=True):
         for (request, place, _), sums_of in zip(chunk.passages, sums, strict=True):
             result[:, signals[request], place] = sums_of.flatten(0, 1)
     return result

@@ -23,6 +23,7 @@ from kernels.cached_attention.layout import CachedLayout
 from kernels.layout import Span, pieces
 from kernels.padding import Tokens, wide_dtype
 from kernels.quantized import QuantizedTokens
+from kernels.threads import in_threads
 
 _NONE = Span(0, 0)
 
@@ -51,7 +52,9 @@ def forward(
     o = torch.empty(q.shape, dtype=q.dtype)
     lse = torch.empty((q.shape[1], q.shape[0]), dtype=wide_dtype(q.dtype))
     group = q.shape[1] // k.shape[1]
-    for heads, kv_heads in head_groups(plan.partial_rows, k.shape[1], group, q.shape[2]):
+
+    def fill(part: tuple[slice, slice]) -> None:
+        heads, kv_heads = part
         sources: list[tuple[Tokens, Tokens, tuple[Chunk, ...]]] = [
             (cached_k.heads(kv_heads), cached_v.heads(kv_heads), plan.cached),
             (k[:, kv_heads], v[:, kv_heads], plan.own),
@@ -59,6 +62,10 @@ def forward(
         query_rows(
             q[:, heads], sources, plan.tiles, plan.partial_rows, scale, o[:, heads], lse[heads]
         )
+
+    parts = list(head_groups(plan.partial_rows, k.shape[1], group, q.shape[2]))
+    for _ in in_threads(fill, parts):
+        pass
     return o, lse
 
 
