@@ -44,19 +44,15 @@ def bootstrap_intervals(
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     # How often each query is drawn decides a mean: one matrix product serves all columns.
     means = np.concatenate(
-        [counts @ values for counts in _counts_in_parts(len(values), resamples, seed)]
+        [counts @ values for counts in bootstrap_counts(len(values), resamples, seed)]
     ) / len(values)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return Intervals(low, high)
 
 
-def bootstrap_counts(queries: int, resamples: int, seed: int = 0) -> np.ndarray:
-    """Return how often each query is drawn in each resample: int64 [resamples, queries]."""
-    return np.concatenate(list(_counts_in_parts(queries, resamples, seed)))
-
-
-def _counts_in_parts(queries: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def bootstrap_counts(queries: int, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Yield how often each query is drawn, int64 [part of the resamples, queries], part by part."""
     generator = np.random.default_rng(seed)
     rows = max(1, CELLS_AT_A_TIME // queries)
     for start in range(0, resamples, rows):

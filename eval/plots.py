@@ -80,10 +80,12 @@ def matrix_plot(names: Sequence[str], values: np.ndarray) -> str:
         axes.pcolormesh(values, vmin=-1, vmax=1, cmap="RdBu", edgecolors="white")
         axes.set_aspect("equal")
         axes.invert_yaxis()
-        labels = [_label(name) for name in names]
         centres = np.arange(len(names)) + 0.5
-        axes.set_xticks(centres, labels, rotation=45, ha="right")
-        axes.set_yticks(centres, labels)
+        # Long names would turn the columns' labels into most of the plot: numbers stand for them.
+        axes.set_xticks(centres, [str(number) for number in range(1, len(names) + 1)])
+        axes.set_yticks(
+            centres, [_label(f"{name}  {number}") for number, name in enumerate(names, start=1)]
+        )
         for row, column in np.ndindex(values.shape):
             value = values[row, column]
             text = "–" if np.isnan(value) else f"{value:.2f}"

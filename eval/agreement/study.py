@@ -278,8 +278,12 @@ def _compare_labels(
     human, labels = np.clip(raw, low, high) - low
     by_query = np.stack(per_query)
     confusion = by_query.sum(axis=0)
-    counts = bootstrap_counts(len(by_query), settings.resamples, settings.seed)
-    resampled = np.tensordot(counts, by_query, axes=1)
+    resampled = np.concatenate(
+        [
+            np.tensordot(counts, by_query, axes=1)
+            for counts in bootstrap_counts(len(by_query), settings.resamples, settings.seed)
+        ]
+    )
     tail = (1 - settings.confidence) / 2
 
     def coefficient(function: Any) -> Coefficient:
