@@ -7,6 +7,7 @@ its measures with intervals, its latency, what it kept.
 """
 
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from eval.data import Run
 from eval.intervals import Intervals, bootstrap_intervals
 from eval.measures import Evaluation, evaluate
 from index.records import Hit
+from rerank import BlockRanker, PassagesTruncatedWarning
 from retrieval.corpora import load_collection
 from retrieval.pipeline import DENSE, StageHits, run_pipeline
 from retrieval.retriever import Retriever
@@ -66,12 +68,17 @@ class StageReport:
 
 @dataclass(frozen=True)
 class PipelineReport:
-    """All stages, and what made them."""
+    """All stages, and what made them.
+
+    `truncated` counts the index's passages that are longer than the encoder reads,
+    `at_reranker_limit` the passages found that fill, or are cut at, what the reranker reads.
+    """
 
     settings: PipelineSettings
     stages: tuple[StageReport, ...]
     passages: int
     truncated: int
+    at_reranker_limit: int
     provenance: dict[str, str]
 
     def rows(self) -> tuple[list[str], list[list[str | float]]]:
@@ -96,6 +103,7 @@ class PipelineReport:
             "queries": len(self.stages[0].evaluation.query_ids),
             "passages": self.passages,
             "truncated_passages": self.truncated,
+            "passages_at_reranker_limit": self.at_reranker_limit,
             "stages": [_stage_json(stage) for stage in self.stages],
             "provenance": self.provenance,
         }
@@ -120,20 +128,23 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
     relevance_filter = retriever.open_filter(settings.filter) if settings.filter else None
     ranker = None
     if settings.rerank is not None:
-        from rerank.ranker import BlockRanker
-
         ranker = BlockRanker.from_pretrained(settings.rerank, settings.device)
-    stages = run_pipeline(
-        retriever,
-        queries,
-        k=settings.k,
-        relevance_filter=relevance_filter,
-        reranker=ranker.rerank if ranker else None,
-    )
+    with warnings.catch_warnings():
+        # Told once, as a number of the report, not once a query.
+        warnings.simplefilter("ignore", PassagesTruncatedWarning)
+        stages = run_pipeline(
+            retriever,
+            queries,
+            k=settings.k,
+            relevance_filter=relevance_filter,
+            reranker=ranker.rerank if ranker else None,
+        )
     counts: dict[str, int] = {}
+    at_limit = 0
     if ranker is not None:
         found = list(dict.fromkeys(hit.id for hits in stages[0].hits.values() for hit in hits))
         counts = dict(zip(found, ranker.token_counts(retriever.index.passages(found)), strict=True))
+        at_limit = sum(n >= ranker.settings.max_passage_tokens for n in counts.values())
     manifest = retriever.index.manifest
     return PipelineReport(
         settings=settings,
@@ -143,6 +154,7 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
         ),
         passages=manifest.passages,
         truncated=manifest.truncated,
+        at_reranker_limit=at_limit,
         provenance=_provenance(settings, retriever),
     )
 
