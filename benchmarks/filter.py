@@ -25,15 +25,18 @@ import numpy as np
 from configs.models import cache_folder
 from index.records import Hit, Passage
 from retrieval.adapter.candidates import fit_candidate
-from retrieval.adapter.fit import QRELS, deal_folds, fit
+from retrieval.adapter.filters import kept
+from retrieval.adapter.fit import QRELS, deal_folds, fit, split_queries
 from retrieval.adapter.hits import LabelledHits, label_hits, pack_labelled
 from retrieval.adapter.measures import curve_measures
 from retrieval.adapter.network import AdapterSettings
-from retrieval.calibration import RecallTarget, RiskControl, ThresholdRule
+from retrieval.adapter.scorers import sigmoid
+from retrieval.calibration import RecallTarget, RiskControl, ThresholdRule, choose_threshold
 from retrieval.filter_report import FilterReport, Method, filter_methods, measure_filters
 
 DEPTH = 50
 OURS = "chosen filter"
+ALWAYS = "adapter:linear:both"
 
 
 class Task(NamedTuple):
@@ -170,7 +173,8 @@ def cross_fit(
         )
         chosen.append(report.chosen)
         tested = labelled.select(np.flatnonzero(fold_of_query == fold))
-        by_fold.append(filter_methods(report.filter, tested.hits, OURS))
+        methods = filter_methods(report.filter, tested.hits, OURS)
+        by_fold.append([*methods, _always(training, tested, rule, seed)])
         hits_in_order.append(np.flatnonzero(fold_of_query[labelled.hits.query_of_hit] == fold))
     back = np.argsort(np.concatenate(hits_in_order))
 
@@ -180,11 +184,20 @@ def cross_fit(
 
     methods = []
     for same in zip(*by_fold, strict=True):
-        values, kept = whole([m.values for m in same]), whole([m.kept for m in same])
+        values, stayed = whole([m.values for m in same]), whole([m.kept for m in same])
         assert values is not None
-        assert kept is not None
-        methods.append(Method(same[0].name, values, kept, whole([m.probabilities for m in same])))
+        assert stayed is not None
+        methods.append(Method(same[0].name, values, stayed, whole([m.probabilities for m in same])))
     return methods, fold_of_query, chosen
+
+
+def _always(training: LabelledHits, tested: LabelledHits, rule: ThresholdRule, seed: int) -> Method:
+    """One adapter named beforehand, used whether or not it looks better than the global score."""
+    development, calibration = split_queries(training, 5, 0.3, rule, seed)
+    scorer = fit_candidate(ALWAYS, development, AdapterSettings(), seed)
+    threshold = choose_threshold(rule, scorer.values(calibration.hits), calibration)
+    values = scorer.values(tested.hits)
+    return Method(f"always {ALWAYS}", values, kept(values, threshold), sigmoid(values))
 
 
 def measure_task(
@@ -256,7 +269,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a folder for JSON and plots")
     parser.add_argument("--only", nargs="*", help="names of collections")
     parser.add_argument("--risk", type=float, help="conformal risk instead of recall .95")
-    parser.add_argument("--folds", type=int, default=3, help="outer folds (default: 3)")
+    parser.add_argument("--folds", type=int, default=5, help="outer folds (default: 5)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="one small collection")
     arguments = parser.parse_args()

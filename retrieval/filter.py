@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from retrieval.calibration import ThresholdRule
     from retrieval.retriever import Retriever
 
-FILTER_FOLDER = "filter"
 _DEPTH = 50
 
 
@@ -58,7 +57,9 @@ def make_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="measure a fitted filter against the plain cuts")
     _add_labels(report)
     report.add_argument(
-        "--filter", help="its folder, or a threshold on the score (default: INDEX/filter)"
+        "--filter",
+        default="index",
+        help="its folder, `index` for the one beside the index (default), or a threshold",
     )
     report.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the report")
     report.add_argument(
@@ -105,6 +106,7 @@ def _add_labels(command: argparse.ArgumentParser) -> None:
 
 def _fit(arguments: argparse.Namespace) -> None:
     from retrieval.adapter.fit import fit
+    from retrieval.retriever import FILTER_FOLDER
 
     rule = _rule(arguments)
     retriever, labelled, source = _search(arguments)
@@ -145,9 +147,11 @@ def _report(arguments: argparse.Namespace) -> None:
 
     from retrieval.adapter.filters import load_filter, threshold_filter
     from retrieval.filter_report import filter_methods, measure_filters
+    from retrieval.retriever import FILTER_FOLDER
 
     retriever, labelled, source = _search(arguments)
-    named = arguments.filter or str(arguments.index / FILTER_FOLDER)
+    beside = arguments.index / FILTER_FOLDER
+    named = str(beside) if arguments.filter == "index" else arguments.filter
     value = _number(named)
     chosen = (
         load_filter(named, retriever.encoder_fingerprint)
