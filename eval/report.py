@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.agreement.study import Study
+from eval.agreement.results import Study
 from eval.comparison import Comparison
 from eval.data import Qrels, Run
 from eval.measures import evaluate

@@ -9,7 +9,7 @@ from eval.commands.output import Subparsers, add_output_options, print_json, pri
 from eval.tables import NOT_RUN, Cell
 
 if TYPE_CHECKING:
-    from eval.agreement.study import Study
+    from eval.agreement.results import Study
 
 LABEL_HEADER = ["judge", "pairs", "exact", "kappa", "low", "high", "quadratic", "alpha", "bias"]
 SYSTEM_HEADER = ["tau_b", "tau_AP", "rho", "RBO", "top-k", "kept", "missed", "false", "opposite"]
@@ -53,7 +53,8 @@ def run_agree(arguments: argparse.Namespace) -> None:
     """Study and print."""
     from dataclasses import replace
 
-    from eval.agreement.study import Settings, study
+    from eval.agreement.results import Settings
+    from eval.agreement.study import study
     from eval.collection_qrels import load_qrels
     from eval.label_files import judge_files, read_judge
     from eval.provenance import provenance

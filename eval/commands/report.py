@@ -35,7 +35,8 @@ def add_report_parser(subparsers: Subparsers) -> None:
 
 def run_report(arguments: argparse.Namespace) -> None:
     """Compare, plot, write the page."""
-    from eval.agreement import study as agreement
+    from eval.agreement.results import Settings as AgreementSettings
+    from eval.agreement.study import study as study_agreement
     from eval.atomic_file import write_text
     from eval.collection_qrels import load_qrels
     from eval.comparison import Settings, compare
@@ -74,11 +75,11 @@ def run_report(arguments: argparse.Namespace) -> None:
     if arguments.judges:
         labels = judge_files(arguments.judges)
         files += labels.values()
-        study = agreement.study(
+        study = study_agreement(
             qrels,
             {name: read_judge(path) for name, path in labels.items()},
             runs if len(comparison.scores) > 1 else None,
-            agreement.Settings(
+            AgreementSettings(
                 measure=comparison.measures[0],
                 permutations=arguments.permutations,
                 seed=arguments.seed,

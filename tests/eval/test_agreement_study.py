@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from eval.__main__ import build_parser
-from eval.agreement.study import Settings, study
+from eval.agreement.results import Settings
+from eval.agreement.study import study
 from eval.commands.agree import run_agree
 
 FAST = Settings(permutations=199, resamples=100)
