@@ -53,13 +53,7 @@ class Encoder:
 
         Raises `ValueError` when there is no such model, or its limit is below `max_length`.
         """
-        from sentence_transformers import SentenceTransformer
-
-        model = load_model(
-            "encoder",
-            name,
-            lambda resolved: SentenceTransformer(resolved, device=device, trust_remote_code=False),
-        )
+        model = load_model("encoder", name, lambda folder: _sentence_transformer(folder, device))
         limit = model.max_seq_length
         if max_length is not None:
             if limit is not None and max_length > limit:
@@ -99,6 +93,13 @@ class Encoder:
             show_progress_bar=False,
         )
         return np.asarray(vectors, np.float32)
+
+
+def _sentence_transformer(folder: str, device: str | None) -> "SentenceTransformer":
+    # Imported only now, so that an unknown name is told at once.
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(folder, device=device, trust_remote_code=False)
 
 
 def require_text(queries: Sequence[str]) -> None:

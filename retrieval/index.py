@@ -136,9 +136,11 @@ def _show(folder: Path, as_json: bool) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
+    from retrieval.encoder import require_text
     from retrieval.retriever import Retriever
 
     queries = _queries(arguments)
+    require_text(list(queries.values()))  # before a model loads
     retriever = Retriever.open(arguments.index, device=arguments.device)
     relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
     k = _HITS if arguments.k is None else arguments.k

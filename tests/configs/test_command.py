@@ -1,0 +1,48 @@
+import argparse
+
+import pytest
+
+from configs.command import run_command
+
+
+def _parser(run):
+    parser = argparse.ArgumentParser()
+    command = parser.add_subparsers(required=True).add_parser("do")
+    command.add_subparsers().add_parser("deep").set_defaults(run=run)
+    command.set_defaults(run=run)
+    return parser
+
+
+def _raiser(error):
+    def run(arguments):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ValueError("a\nb"), 2, "error: a b\n"),
+        (FileNotFoundError(2, "No such file", "x"), 2, "error: [Errno 2] No such file: 'x'\n"),
+        (KeyError("x"), 1, "failed: KeyError: 'x' (--debug shows where)\n"),
+        (RuntimeError(), 1, "failed: RuntimeError: RuntimeError (--debug shows where)\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_what_is_raised_becomes_a_line_and_an_exit_code(capsys, error, code, message):
+    assert run_command(_parser(_raiser(error)), ["do"]) == code
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--debug", "do"], ["do", "--debug"], ["do", "deep", "--debug"], ["--debug", "do", "deep"]],
+)
+def test_debug_may_stand_anywhere(capsys, argv):
+    assert run_command(_parser(_raiser(ValueError("x"))), argv) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_success_is_zero():
+    assert run_command(_parser(lambda arguments: None), ["do"]) == 0

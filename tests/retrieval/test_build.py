@@ -1,0 +1,118 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from index.dense_index import DenseIndex
+from index.verify import verify
+from index.writer import BUILDING
+from retrieval.build import IndexSettings, build_index
+from retrieval.corpora.records import Skipped
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def _files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_build_says_what_it_holds(made_index, made_corpus, tiny_encoder):
+    manifest = DenseIndex.open(made_index).manifest
+    assert (manifest.passages, manifest.truncated, manifest.skipped) == (60, 4, 0)
+    assert [shard.rows for shard in manifest.shards] == [16, 16, 16, 12]
+    assert (manifest.corpus, manifest.encoder.name) == (str(made_corpus), str(tiny_encoder))
+    assert manifest.settings["shard_size"] == 16
+    assert {"blockseek", "faiss", "torch"} <= set(manifest.created_by)
+    assert manifest.recall_at_10 == 1
+    assert verify(made_index).faults == []
+
+
+def test_skipped_records_are_counted(tmp_path, tiny_encoder):
+    corpus = tmp_path / "c.tsv"
+    corpus.write_text("a\ttext\na\tagain\nb\n")
+    skipped = Skipped()
+    settings = IndexSettings(encoder=str(tiny_encoder), skip_bad=True)
+    manifest = build_index(str(corpus), tmp_path / "index", settings, skipped=skipped)
+    assert (manifest.passages, manifest.skipped, skipped.count) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_corpus_is_refused_before_a_model_loads(tmp_path, content):
+    (tmp_path / "c.tsv").write_text(content)
+    with pytest.raises(ValueError, match=r"the corpus .*c\.tsv' has no passages"):
+        build_index(str(tmp_path / "c.tsv"), tmp_path / "index", IndexSettings("no/such-model"))
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_factory_that_faiss_does_not_know(tmp_path, made_corpus, tiny_encoder):
+    settings = IndexSettings(encoder=str(tiny_encoder), faiss="What")
+    with pytest.raises(ValueError, match="FAISS can't build 'What' over 60 vectors of 32 dim"):
+        build_index(str(made_corpus), tmp_path / "index", settings)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "shard_size", "max_length"])
+def test_settings_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is 0, wanted at least 1"):
+        IndexSettings(**{name: 0})
+
+
+def _wait_for_shards(process, folder, shards, seconds=120):
+    end = time.monotonic() + seconds
+    while not (folder / BUILDING / f"shard-{shards - 1:05d}.json").exists():
+        assert process.poll() is None, "the build ended before it could be killed"
+        assert time.monotonic() < end, "the build wrote no shard"
+        time.sleep(0.002)
+
+
+def test_a_killed_build_resumes_to_the_same_bytes_and_the_old_index_stays(tmp_path, tiny_encoder):
+    corpus, config = tmp_path / "c.tsv", tmp_path / "index.yaml"
+    corpus.write_text("".join(f"p{n}\ttext {n} of many\n" for n in range(3000)))
+    config.write_text(f"encoder: {tiny_encoder}\nshard_size: 20\nbatch_size: 4\n")
+    command = [sys.executable, "-m", "retrieval.index", "build", str(corpus)]
+    command += ["--config", str(config), "--device", "cpu", "--out"]
+
+    def build(folder, *options):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [*command, str(folder), *options],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    settings = IndexSettings(encoder=str(tiny_encoder), shard_size=20)
+    old = tmp_path / "old.tsv"
+    old.write_text("old\tthe old text\n")
+    build_index(str(old), tmp_path / "killed", settings, device="cpu")
+    build_index(str(old), tmp_path / "whole", settings, device="cpu")
+
+    first = build(tmp_path / "killed", "--overwrite")
+    _wait_for_shards(first, tmp_path / "killed", 2)
+    first.send_signal(signal.SIGSTOP)  # held in the middle, while another one tries
+    with pytest.raises(ValueError, match="another process is building in"):
+        build_index(str(corpus), tmp_path / "killed", settings, overwrite=True)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL
+
+    opened = DenseIndex.open(tmp_path / "killed")
+    assert opened.ids == ["old"]
+    assert verify(tmp_path / "killed").faults == []
+
+    with pytest.raises(ValueError, match="had another settings; repeat its options"):
+        build_index(str(corpus), tmp_path / "killed", settings, resume=True)
+
+    shards = len(list((tmp_path / "killed" / BUILDING).glob("shard-*.json")))
+    assert 2 <= shards < 150
+    for folder, option in (("killed", "--resume"), ("whole", "--overwrite")):
+        process = build(tmp_path / folder, option)
+        _, told = process.communicate(timeout=300)
+        assert process.returncode == 0, told
+    assert _files(tmp_path / "killed") == _files(tmp_path / "whole")
+    assert len(DenseIndex.open(tmp_path / "killed")) == 3000

@@ -1,0 +1,96 @@
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from configs.models import find_model
+from index.records import Passage
+from retrieval.encoder import Encoder
+from retrieval.retriever import Retriever
+
+TEXTS = [Passage(str(n), "", f"passage {'word ' * n}") for n in range(1, 60, 7)]
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_encoder):
+    return Encoder.load(str(tiny_encoder), device="cpu")
+
+
+def test_rows_have_length_one_and_come_in_order(tiny):
+    vectors, _ = tiny.encode_passages(TEXTS)
+    assert vectors.shape == (len(TEXTS), 32)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=0, atol=1e-6)
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        np.testing.assert_allclose(tiny.encode_queries([text.text])[0], vector, rtol=0, atol=1e-5)
+
+
+def test_truncated_passages_are_counted(tiny):
+    """32 tokens with [CLS] and [SEP]: "passage" and 29 words still fit."""
+    fits, cut = (Passage("p", "", "passage " + "word " * words) for words in (29, 30))
+    assert tiny.encode_passages([fits])[1] == 0
+    vectors, truncated = tiny.encode_passages([cut, fits, cut])
+    assert truncated == 2
+    np.testing.assert_allclose(vectors[0], vectors[1], rtol=0, atol=1e-5)
+
+
+def test_the_title_is_read(tiny):
+    with_title, _ = tiny.encode_passages([Passage("p", "Pear", "A fruit.")])
+    np.testing.assert_array_equal(with_title, tiny.encode_queries(["Pear\nA fruit."]))
+
+
+def test_a_lower_length(tiny_encoder, tiny):
+    short = Encoder.load(str(tiny_encoder), device="cpu", max_length=8)
+    assert short.record.max_length == 8
+    assert short.record.fingerprint != tiny.record.fingerprint
+    assert short.encode_passages(TEXTS)[1] == len(TEXTS) - 1
+    with pytest.raises(ValueError, match=r"max_length is 33, encoder .* reads 32"):
+        Encoder.load(str(tiny_encoder), device="cpu", max_length=33)
+
+
+def test_empty_queries_are_refused(tiny):
+    with pytest.raises(ValueError, match="query 2 of 2 is empty"):
+        tiny.encode_queries(["good", " \n"])
+
+
+def test_an_unknown_encoder_is_one_sentence():
+    with pytest.raises(ValueError, match=r"neither a local model .* nor a folder") as raised:
+        Encoder.load("no/such-encoder")
+    assert "go online once, or name a folder" in str(raised.value)
+    with pytest.raises(ValueError, match="neither a local model"):
+        Encoder.load("/no/such/folder")
+
+
+def test_a_folder_that_is_no_encoder(tmp_path):
+    with pytest.raises(ValueError, match="could not be read from"):
+        Encoder.load(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def minilm_copies(tmp_path_factory):
+    """MiniLM copied, and copied with one tensor changed."""
+    folder = tmp_path_factory.mktemp("minilm")
+    for name in ("same", "changed"):
+        shutil.copytree(find_model("minilm"), folder / name)
+    weights = load_file(folder / "changed" / "model.safetensors")
+    name = next(name for name in weights if name.endswith("layer.3.output.dense.bias"))
+    weights[name] = weights[name] + np.float32(0.01)
+    save_file(weights, folder / "changed" / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_the_fingerprint_knows_a_copy_from_another_model(minilm_copies):
+    ours = Encoder.load("minilm", device="cpu")
+    same = Encoder.load(str(minilm_copies / "same"), device="cpu")
+    changed = Encoder.load(str(minilm_copies / "changed"), device="cpu")
+    assert ours.record.fingerprint == same.record.fingerprint
+    assert ours.record.fingerprint != changed.record.fingerprint
+    assert (ours.record.dimension, ours.record.pooling) == (384, "mean")
+
+
+def test_an_index_is_searched_by_the_encoder_that_built_it(made_index, tiny_encoder, minilm_copies):
+    opened = Retriever.open(made_index, encoder=str(tiny_encoder), device="cpu")
+    assert opened.search("passage word", 1)[0][0].rank == 1
+    with pytest.raises(ValueError, match=r"was built by encoder .*, not by .*changed"):
+        Retriever.open(made_index, encoder=Encoder.load(str(minilm_copies / "changed")))
