@@ -10,7 +10,6 @@ import platform
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,12 @@ import numpy as np
 from eval.data import Run
 from eval.intervals import Intervals, bootstrap_intervals
 from eval.measures import Evaluation, evaluate
+from eval.provenance import package_versions
 from index.records import Hit
 from rerank import BlockRanker, PassagesTruncatedWarning
 from retrieval.corpora import load_collection
 from retrieval.pipeline import DENSE, StageHits, run_pipeline
 from retrieval.retriever import Retriever
-
-_RECORDED = ("blockseek", "torch", "transformers", "sentence-transformers", "ir-measures")
 
 
 @dataclass(frozen=True)
@@ -216,5 +214,5 @@ def _provenance(settings: PipelineSettings, retriever: Retriever) -> dict[str, s
         "reranker": settings.rerank or "none",
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, GPU: {gpu}",
-        **{name: version(name) for name in _RECORDED},
+        **package_versions(),
     }

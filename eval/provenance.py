@@ -14,14 +14,23 @@ from typing import Any
 
 from eval.data import PathLike
 
-PACKAGES = ("blockseek", "ir-measures", "numpy", "scipy", "scikit-learn", "torch", "transformers")
+PACKAGES = (
+    "blockseek",
+    "ir-measures",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "sentence-transformers",
+    "torch",
+    "transformers",
+)
 
 
 def provenance(files: Iterable[PathLike]) -> dict[str, Any]:
     """Return sha256 of the files (those that are files) and the versions of what computed."""
     return {
         "sha256": {str(path): file_hash(path) for path in files if Path(path).is_file()},
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": {"python": platform.python_version()} | package_versions(),
     }
 
 
@@ -31,7 +40,8 @@ def file_hash(path: PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Return the versions of the installed packages that results depend on."""
     found = {}
     for package in PACKAGES:
         try:
