@@ -5,7 +5,7 @@ rounded to whole multiples of one unit, small enough to keep about 2^-45 of the 
 enough that every partial sum is a whole number below 2^53: float64 then adds without any rounding,
 so any order, vector width or thread count gives the same bits.
 
-    exact_sum(torch.rand(1000, 4).double(), torch.ones(4))
+    exact_sum(torch.rand(1000, 4).double(), torch.ones(4))  # [4]
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 
 
 def exact_sum(terms: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
-    """Sum float64 `terms` [n, ...] over n; `bound` [...] is at least every |term|.
+    """Sum float64 `terms` [n, ...] over n, overwriting them; `bound` [...] >= every |term|.
 
     The error is at most n units of 2^(n.bit_length() - 51) times the bound. NaN stays NaN.
     """
     bits = 52 - terms.shape[0].bit_length()
     _, exponent = torch.frexp(bound.double())
     per_unit = torch.exp2((bits - exponent).double())
-    return (terms * per_unit).round_().sum(0) / per_unit
+    return terms.mul_(per_unit).round_().sum(0) / per_unit
 
 
 def exact_logsumexp(logits: torch.Tensor) -> torch.Tensor:

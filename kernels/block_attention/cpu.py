@@ -11,8 +11,9 @@ merged by `exact_sum`, which makes its bits independent of the order of the bloc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 
 import torch
 
@@ -27,7 +28,7 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 
 # Floats of partial query results a thread holds; heads are taken in groups to stay below it, and
 # in several groups for the threads to share.
-_PARTIAL_FLOATS = 1 << 18
+_PARTIAL_FLOATS = 1 << 19
 _HEAD_GROUPS = 4
 
 
@@ -45,14 +46,10 @@ def forward(
     lse = torch.empty((q.shape[1], q.shape[0]), dtype=wide_dtype(q.dtype))
     group = q.shape[1] // k.shape[1]
     tasks: list[Callable[[], None]] = []
-    for heads, kv_heads in head_groups(plan.partial_rows, k.shape[1], group, q.shape[2]):
+    for heads, kv_heads in head_groups(plan.tiles, k.shape[1], group, q.shape[2]):
         sources = [(k[:, kv_heads], v[:, kv_heads], plan.query)]
         outputs = (o[:, heads], lse[heads])
-        tasks.append(
-            partial(
-                query_rows, q[:, heads], sources, plan.tiles, plan.partial_rows, scale, *outputs
-            )
-        )
+        tasks.append(partial(query_rows, q[:, heads], sources, plan.tiles, scale, *outputs))
     # Long ones first, so that no thread starts one when the others are done.
     for chunk in reversed(plan.local):
         tasks.append(partial(_local_rows, q, k, v, chunk, scale, o, lse))
@@ -133,8 +130,12 @@ def _attend(
     """o [n,Hq,row_pad,D] and lse [n,Hq,row_pad] of the chunk's n items, each alone."""
     rows, keys = _spans(chunk)
     wide = wide_dtype(q.dtype)
+    if rows.count(rows[0]) == len(rows):
+        query = gather(q, rows[:1], chunk.row_pad, wide).expand(len(rows), -1, -1, -1)
+    else:
+        query = gather(q, rows, chunk.row_pad, wide)
     return _flash(
-        gather(q, rows, chunk.row_pad, wide),
+        query,
         gather(k, keys, chunk.key_pad, wide),
         gather(v, keys, chunk.key_pad, wide),
         0.0,
@@ -163,42 +164,50 @@ def _mask(chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
 
 
 def head_groups(
-    partial_rows: int, kv_heads: int, group: int, D: int
-) -> Iterable[tuple[slice, slice]]:
+    tiles: Sequence[QueryTile], kv_heads: int, group: int, D: int
+) -> Iterator[tuple[slice, slice]]:
     """(query heads, key heads) slices, so small that their partial results fit the bound."""
-    if partial_rows:
-        step = max(1, _PARTIAL_FLOATS // (partial_rows * group * D))
+    if tiles:
+        step = max(1, _PARTIAL_FLOATS // (_partial_rows(tiles) * group * D))
         step = min(step, -(-kv_heads // _HEAD_GROUPS))
         for first in range(0, kv_heads, step):
             last = min(first + step, kv_heads)
             yield slice(first * group, last * group), slice(first, last)
 
 
+def _partial_rows(tiles: Sequence[QueryTile]) -> int:
+    return tiles[-1].partial + tiles[-1].parts * tiles[-1].rows.length
+
+
 def query_rows(
     q: torch.Tensor,
     sources: Iterable[tuple[Tokens, Tokens, Iterable[Chunk]]],
-    tiles: Iterable[QueryTile],
-    partial_rows: int,
+    tiles: Sequence[QueryTile],
     scale: float,
     o: torch.Tensor,
     lse: torch.Tensor,
 ) -> None:
     """Fill the query blocks' rows of o [T,H,D] and lse [H,T] for some of the heads.
 
-    `sources` are keys, values and the chunks that read them; together the chunks fill the
-    `partial_rows` partial results that `tiles` merge.
+    `sources` are keys, values and the chunks that read them; together the chunks make the partial
+    results that `tiles` merge.
     """
     _, H, D = q.shape
-    parts = torch.empty((partial_rows, H, D), dtype=wide_dtype(q.dtype))
-    parts_lse = torch.empty((partial_rows, H), dtype=parts.dtype)
+    parts = torch.empty((_partial_rows(tiles), H, D), dtype=wide_dtype(q.dtype))
+    parts_lse = torch.empty((len(parts), H), dtype=parts.dtype)
+    free = {tile.rows: tile.partial for tile in tiles}
     for keys, values, chunks in sources:
         for chunk in chunks:
             part, part_lse = _attend(q, keys, values, chunk, scale)
-            for index, item in enumerate(chunk.items):
-                count = item.rows.length
-                rows = slice(item.partial, item.partial + count)
-                parts[rows] = part[index, :, :count].transpose(0, 1)
-                parts_lse[rows] = part_lse[index, :, :count].T
+            done = 0
+            # Neighbours of the same rows are copied at once: a request often fills whole chunks.
+            for rows, items in groupby(chunk.items, key=lambda item: item.rows):
+                n, length = len(list(items)), rows.length
+                to, end = free[rows], free[rows] + n * length
+                made = slice(done, done + n)
+                parts[to:end].view(n, length, H, D)[:] = part[made, :, :length].transpose(1, 2)
+                parts_lse[to:end].view(n, length, H)[:] = part_lse[made, :, :length].transpose(1, 2)
+                free[rows], done = end, done + n
     for tile in tiles:
         start, end = tile.rows
         merged, merged_lse = _merge(parts, parts_lse, tile)

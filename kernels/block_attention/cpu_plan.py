@@ -13,13 +13,14 @@ treats fewer than a dozen rows differently, and 16 costs less than 8 saves in ca
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from kernels.layout import BlockLayout, Span, pieces
 
 _ROUND = 16
 # Keys gathered at once: large enough to occupy the cores, small enough to stay in cache.
-_CHUNK_KEYS = 2048
+_CHUNK_KEYS = 1024
 # Rows of a long block that share a mask; bounds the mask of a causal block to this many rows.
 _CAUSAL_ROWS = 256
 # Query-block rows handled at once; their partial results are per (row, passage).
@@ -35,8 +36,6 @@ class Item(NamedTuple):
     own: Span
     # With a number, row i sees the first shift + i + 1 keys; with None all of them.
     shift: int | None = None
-    # Where the item's rows go among the partial results of a query block.
-    partial: int = 0
 
 
 class Chunk(NamedTuple):
@@ -49,11 +48,26 @@ class Chunk(NamedTuple):
 
 
 class QueryTile(NamedTuple):
-    """Rows of a query block, whose partial results over `parts` blocks start at `partial`."""
+    """Rows of a query block, whose partial results over `parts` blocks start at `partial`.
+
+    They lie there in the order in which the chunks make them; `exact_sum` has no order.
+    """
 
     rows: Span
     parts: int
     partial: int
+
+
+def query_tiles(items: Sequence[Item]) -> tuple[QueryTile, ...]:
+    """The tiles of some query rows' items, one for each set of rows."""
+    counts: dict[Span, int] = {}
+    for item in items:
+        counts[item.rows] = counts.get(item.rows, 0) + 1
+    starts = accumulate((rows.length * n for rows, n in counts.items()), initial=0)
+    return tuple(
+        QueryTile(rows, parts, start)
+        for (rows, parts), start in zip(counts.items(), starts, strict=False)
+    )
 
 
 class Plan(NamedTuple):
@@ -62,7 +76,6 @@ class Plan(NamedTuple):
     local: tuple[Chunk, ...]
     query: tuple[Chunk, ...]
     tiles: tuple[QueryTile, ...]
-    partial_rows: int
 
 
 def round_up(count: int) -> int:
@@ -99,23 +112,22 @@ def chunked(items: Sequence[Item]) -> tuple[Chunk, ...]:
 def _build(layout: BlockLayout, causal: bool) -> Plan:
     local: list[Item] = []
     query: list[Item] = []
-    tiles: list[QueryTile] = []
-    partial = 0
     for spans in layout.spans:
         local += _block_items(spans.instruction, _NONE, causal)
         for passage in spans.passages:
             local += _block_items(passage, spans.instruction, causal)
-        others = [span for span in (spans.instruction, *spans.passages) if span.length]
         for rows in pieces(spans.query, QUERY_ROWS):
-            own = Span(spans.query.start, rows.end) if causal else spans.query
-            shift = rows.start - spans.query.start if causal else None
-            parts = [Item(rows, _NONE, span) for span in others]
-            parts.append(Item(rows, _NONE, own, shift))
-            tiles.append(QueryTile(rows, len(parts), partial))
-            for part in parts:
-                query.append(part._replace(partial=partial))
-                partial += rows.length
-    return Plan(chunked(local), chunked(query), tuple(tiles), partial)
+            others = (spans.instruction, *spans.passages)
+            query += [Item(rows, _NONE, span) for span in others if span.length]
+            query.append(own_query_item(rows, spans.query, causal))
+    return Plan(chunked(local), chunked(query), query_tiles(query))
+
+
+def own_query_item(rows: Span, query: Span, causal: bool) -> Item:
+    """Some rows of a query block over the query block itself."""
+    if not causal:
+        return Item(rows, _NONE, query)
+    return Item(rows, _NONE, Span(query.start, rows.end), rows.start - query.start)
 
 
 def _block_items(block: Span, prefix: Span, causal: bool) -> list[Item]:

@@ -18,6 +18,8 @@ from kernels.block_attention.cpu_plan import (
     Item,
     QueryTile,
     chunked,
+    own_query_item,
+    query_tiles,
 )
 from kernels.cached_attention.layout import CachedLayout
 from kernels.layout import Span, pieces
@@ -34,7 +36,6 @@ class _Plan(NamedTuple):
     cached: tuple[Chunk, ...]
     own: tuple[Chunk, ...]
     tiles: tuple[QueryTile, ...]
-    partial_rows: int
 
 
 def forward(
@@ -59,11 +60,9 @@ def forward(
             (cached_k.heads(kv_heads), cached_v.heads(kv_heads), plan.cached),
             (k[:, kv_heads], v[:, kv_heads], plan.own),
         ]
-        query_rows(
-            q[:, heads], sources, plan.tiles, plan.partial_rows, scale, o[:, heads], lse[heads]
-        )
+        query_rows(q[:, heads], sources, plan.tiles, scale, o[:, heads], lse[heads])
 
-    parts = list(head_groups(plan.partial_rows, k.shape[1], group, q.shape[2]))
+    parts = list(head_groups(plan.tiles, k.shape[1], group, q.shape[2]))
     for _ in in_threads(fill, parts):
         pass
     return o, lse
@@ -72,17 +71,9 @@ def forward(
 def _build(layout: CachedLayout, causal: bool) -> _Plan:
     cached: list[Item] = []
     own: list[Item] = []
-    tiles: list[QueryTile] = []
-    partial = 0
     for spans in layout.spans:
-        blocks = [span for span in (spans.instruction, *spans.passages) if span.length]
         for rows in pieces(spans.query, QUERY_ROWS):
-            tiles.append(QueryTile(rows, len(blocks) + 1, partial))
-            for block in blocks:
-                cached.append(Item(rows, _NONE, block, partial=partial))
-                partial += rows.length
-            keys = Span(spans.query.start, rows.end) if causal else spans.query
-            shift = rows.start - spans.query.start if causal else None
-            own.append(Item(rows, _NONE, keys, shift, partial))
-            partial += rows.length
-    return _Plan(chunked(cached), chunked(own), tuple(tiles), partial)
+            blocks = (spans.instruction, *spans.passages)
+            cached += [Item(rows, _NONE, span) for span in blocks if span.length]
+            own.append(own_query_item(rows, spans.query, causal))
+    return _Plan(chunked(cached), chunked(own), query_tiles((*cached, *own)))
