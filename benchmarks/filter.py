@@ -25,8 +25,9 @@ import numpy as np
 from configs.models import cache_folder
 from index.records import Hit, Passage
 from retrieval.adapter.candidates import fit_candidate
+from retrieval.adapter.compare import deal_folds
 from retrieval.adapter.filters import kept
-from retrieval.adapter.fit import QRELS, deal_folds, fit, split_queries
+from retrieval.adapter.fit import QRELS, fit, split_queries
 from retrieval.adapter.hits import LabelledHits, label_hits, pack_labelled
 from retrieval.adapter.measures import curve_measures
 from retrieval.adapter.network import AdapterSettings

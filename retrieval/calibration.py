@@ -7,6 +7,7 @@ iff its value >= t, here and everywhere else.
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from retrieval.adapter.hits import LabelledHits, per_query_sum
 
-KEEP_ALL = -math.inf
+# Finite, so that JSON can hold it; no score lies below.
+KEEP_ALL = -sys.float_info.max
 
 
 @dataclass(frozen=True)

@@ -14,5 +14,6 @@ scorers    everything that turns hits into values: plain rules, calibrations, th
 filters    a scorer with a threshold, bound to its encoder, saved and loaded
 candidates what can be fitted, by name
 measures   PR-AUC, precision at recall, calibration error, what a cut keeps and loses
-fit        compare the candidates by cross-validation and keep the best
+compare    cross-validation of candidates, and which one to keep
+fit        split, compare, fit the best, choose its threshold
 """

@@ -143,7 +143,7 @@ class ThresholdFilter:
             "scorer": numbers,
             **self.record,
         }
-        text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(description, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         _write(folder / FILTER_FILE, text.encode())
         for stale in folder.glob("weights-*.safetensors"):
             if stale.name != weights:

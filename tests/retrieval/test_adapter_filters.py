@@ -17,6 +17,7 @@ from retrieval.adapter.filters import (
 )
 from retrieval.adapter.hits import pack_labelled
 from retrieval.adapter.network import AdapterSettings
+from retrieval.calibration import KEEP_ALL
 
 ENCODER = "an-encoder@1"
 SMALL = AdapterSettings(hidden=8, members=2, epochs=3, depth=5)
@@ -138,6 +139,15 @@ def test_bad_input_to_keep_gets_one_sentence():
         threshold_filter(0.5).keep(None, _lists([0.5, np.nan]))
     with pytest.raises(ValueError, match="rise at rank 2"):
         threshold_filter(0.5).keep(None, _lists([0.1, 0.5]))
+
+
+def test_a_threshold_that_keeps_all_survives_json(tmp_path):
+    """What risk control answers when only cutting nothing is safe."""
+    chosen, embeddings, scores = _fitted("adapter:linear:both")
+    ThresholdFilter(chosen.scorer, KEEP_ALL, ENCODER).save(tmp_path)
+    loaded = load_filter(tmp_path, ENCODER)
+    assert loaded.threshold == KEEP_ALL
+    assert all(mask.all() for mask in loaded.keep(embeddings, scores))
 
 
 def test_missing_and_damaged_files_get_one_sentence(tmp_path):

@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 
 from retrieval.adapter.candidates import fit_candidate
+from retrieval.adapter.compare import CandidateRow, choose, compare, deal_folds
 from retrieval.adapter.filters import kept, load_filter
-from retrieval.adapter.fit import (
-    KNOWN_ITEM,
-    CandidateRow,
-    choose,
-    compare,
-    deal_folds,
-    fit,
-    split_queries,
-)
+from retrieval.adapter.fit import KNOWN_ITEM, fit, split_queries
 from retrieval.adapter.hits import LabelledHits, pack_labelled
 from retrieval.adapter.measures import curve_measures
 from retrieval.adapter.network import AdapterSettings
