@@ -111,6 +111,8 @@ def _built_in() -> Iterator[Passage]:
         if text := inspect.getdoc(module):
             yield Passage(module_name, module_name, text)
         for name, member in sorted(vars(module).items()):
+            # A debugger or a test runner puts hooks of its own into `sys`, beside the originals.
+            member = vars(module).get(f"__{name}__", member)
             if _private(name) or not (inspect.isclass(member) or inspect.isbuiltin(member)):
                 continue
             if getattr(member, "__module__", module_name) != module_name:
