@@ -17,7 +17,7 @@ def test_triton_kernels_in_the_interpreter():
     """The interpreter must be chosen before Triton is imported, hence a process of its own."""
     tests = str(Path(__file__).with_name("test_triton.py"))
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", tests],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", tests],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
