@@ -116,7 +116,9 @@ def _fingerprint(model: "SentenceTransformer") -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        values = tensor.detach().flatten()[:_VALUES_PER_TENSOR].float().cpu().numpy()
+        flat = tensor.detach().flatten()
+        step = max(1, len(flat) // _VALUES_PER_TENSOR)
+        values = flat[::step].float().cpu().numpy()
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + values.tobytes())
     digest.update(
         repr((_pooling(model), model.max_seq_length, sorted(model.prompts.items()))).encode()

@@ -90,7 +90,5 @@ def _kept(axes: Any, labelled: LabelledHits, methods: Sequence[Method]) -> None:
         counts = cut_counts(method.kept, labelled).kept
         share = np.cumsum(np.bincount(counts, minlength=longest + 1)) / len(counts)
         axes.step(np.arange(longest + 1), share, where="post", label=method.name, linewidth=1.2)
-    axes.set(
-        xlabel="hits kept", ylabel="share of queries keeping at most so many", ylim=(0, 1.01)
-    )
+    axes.set(xlabel="hits kept", ylabel="share of queries keeping at most so many", ylim=(0, 1.01))
     axes.set_title("kept k (at 0: null queries)", fontsize=9)

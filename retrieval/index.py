@@ -174,6 +174,8 @@ def _print_hits(
 ) -> None:
     if arguments.trec:
         for hit in hits:
+            if len(hit.id.split()) != 1:
+                raise ValueError(f"id {hit.id!r} has white space, a TREC run has none: use --json")
             print(f"{query_id} Q0 {hit.id} {hit.rank} {hit.score!r} blockseek")
         return
     passages = retriever.passages(hits)

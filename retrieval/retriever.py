@@ -65,10 +65,11 @@ class Retriever:
         Raises `ValueError` for a filter of another encoder, `FileNotFoundError` where none is.
         """
         try:
-            return threshold_filter(float(name))
+            cosine = float(name)
         except ValueError:
             folder = self.index.folder / FILTER_FOLDER if name == "index" else Path(name)
             return load_filter(folder, self.encoder_fingerprint)
+        return threshold_filter(cosine)
 
     def search(
         self,
