@@ -10,13 +10,13 @@ again.
 import json
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from eval.atomic_file import write_text
 from eval.known_items import write_known_items
 from eval.pipeline import PipelineReport, PipelineSettings, evaluate_pipeline
 from eval.pipeline_files import write_report
+from eval.provenance import package_versions
 from retrieval.adapter.fit import KNOWN_ITEM, fit
 from retrieval.adapter.hits import label_hits
 from retrieval.build import IndexSettings, build_index
@@ -114,13 +114,8 @@ def _fit_filter(collection: str, index: Path, settings: DemoSettings) -> None:
 
 def _sources(settings: DemoSettings) -> dict[str, str]:
     """What decides the collection and the index: the documentation's versions, the settings."""
-    versions = {"python": sys.version}
-    for package in DEFAULT_PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "none"
-    return {**versions, "settings": repr(settings)}
+    versions = package_versions(DEFAULT_PACKAGES)
+    return {"python": sys.version, **versions, "settings": repr(settings)}
 
 
 def _say(step: str) -> None:

@@ -137,7 +137,7 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
             relevance_filter=relevance_filter,
             reranker=ranker.rerank if ranker else None,
         )
-    counts: dict[str, int] = {}
+    counts: dict[str, int] | None = None
     at_limit = 0
     if ranker is not None:
         found = list(dict.fromkeys(hit.id for hits in stages[0].hits.values() for hit in hits))
@@ -146,10 +146,7 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
     manifest = retriever.index.manifest
     return PipelineReport(
         settings=settings,
-        stages=tuple(
-            _stage_report(stage, stages[0], qrels, settings, counts if ranker else None)
-            for stage in stages
-        ),
+        stages=tuple(_stage_report(stage, stages[0], qrels, settings, counts) for stage in stages),
         passages=manifest.passages,
         truncated=manifest.truncated,
         at_reranker_limit=at_limit,

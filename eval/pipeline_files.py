@@ -5,7 +5,6 @@ Enters: a `PipelineReport`. Leaves: a folder; every file in it is whole or not t
     write_report(Path("out"), report)
 """
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +15,13 @@ import numpy as np
 from eval.atomic_file import write_text
 from eval.data import write_run
 from eval.pipeline import PipelineReport, StageReport
+from eval.plots import differences_plot, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TEMPLATE = "pipeline_report.html.jinja"
+_HEIGHT = 3.4
 _COLOURS = ("#4878a8", "#d08a3c", "#4f9d69")
 
 
@@ -74,58 +74,35 @@ def _interval_rows(stages: Sequence[StageReport]) -> list[list[str]]:
 
 
 def _quality_plot(stages: Sequence[StageReport]) -> str:
-    figure, axes = _figure()
     measures = stages[0].evaluation.measures
     width = 0.8 / len(stages)
-    for number, stage in enumerate(stages):
-        means = np.array(list(stage.evaluation.means.values()))
-        places = np.arange(len(measures)) + number * width
-        errors = np.abs(np.stack(stage.intervals) - means)
-        colour = _COLOURS[number % len(_COLOURS)]
-        axes.bar(places, means, width * 0.92, yerr=errors, label=stage.name, color=colour)
-    axes.set_xticks(np.arange(len(measures)) + width * (len(stages) - 1) / 2, measures)
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False)
-    return _svg(figure)
+
+    def draw(axes: "Axes") -> None:
+        for number, stage in enumerate(stages):
+            means = np.array(list(stage.evaluation.means.values()))
+            places = np.arange(len(measures)) + number * width
+            errors = np.abs(np.stack(stage.intervals) - means)
+            colour = _COLOURS[number % len(_COLOURS)]
+            axes.bar(places, means, width * 0.92, yerr=errors, label=stage.name, color=colour)
+        axes.set_xticks(np.arange(len(measures)) + width * (len(stages) - 1) / 2, measures)
+        axes.set_ylim(0, 1)
+        axes.legend(frameon=False)
+
+    return svg(draw, "quality", height=_HEIGHT)
 
 
 def _latency_plot(stages: Sequence[StageReport]) -> str:
-    figure, axes = _figure()
-    names = [stage.name for stage in stages]
-    axes.boxplot([stage.latency_ms for stage in stages], tick_labels=names, whis=(5, 95))
-    axes.set_yscale("log")
-    axes.set_ylabel("milliseconds a query")
-    return _svg(figure)
+    def draw(axes: "Axes") -> None:
+        names = [stage.name for stage in stages]
+        axes.boxplot([stage.latency_ms for stage in stages], tick_labels=names, whis=(5, 95))
+        axes.set_yscale("log")
+        axes.set_ylabel("milliseconds a query")
+
+    return svg(draw, "latency", height=_HEIGHT)
 
 
 def _difference_plot(first: StageReport, last: StageReport) -> str:
     """Per query, what the last stage adds to the first on the first measure."""
-    figure, axes = _figure()
     name = first.evaluation.measures[0]
-    gains = np.sort(last.evaluation.values[name] - first.evaluation.values[name])[::-1]
-    colours = [_COLOURS[2] if gain > 0 else _COLOURS[1] for gain in gains]
-    axes.bar(np.arange(len(gains)), gains, 1.0, color=colours)
-    axes.axhline(0, color="black", linewidth=0.6)
-    axes.set_xlabel("queries, the most helped first")
-    axes.set_ylabel(f"{last.name} minus {first.name}, {name}")
-    return _svg(figure)
-
-
-def _figure() -> tuple["Figure", "Axes"]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: "Figure") -> str:
-    """The figure as an <svg> element; the same bytes for the same figure."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "blockseek", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :]
+    gains = last.evaluation.values[name] - first.evaluation.values[name]
+    return differences_plot(last.name, first.name, name, gains)

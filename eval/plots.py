@@ -39,7 +39,7 @@ def means_plot(
         axes.set_xlabel(_label(measure))
         axes.grid(axis="x", alpha=0.3)
 
-    return _svg(draw, f"means {measure}", height=0.8 + 0.28 * len(names))
+    return svg(draw, f"means {measure}", height=0.8 + 0.28 * len(names))
 
 
 def differences_plot(system: str, baseline: str, measure: str, differences: np.ndarray) -> str:
@@ -53,7 +53,7 @@ def differences_plot(system: str, baseline: str, measure: str, differences: np.n
         axes.set_xlabel("queries, ordered by difference")
         axes.set_ylabel(_label(f"{measure}: {system} − {baseline}"))
 
-    return _svg(draw, f"differences {system} {measure}", height=3.2)
+    return svg(draw, f"differences {system} {measure}", height=3.2)
 
 
 def precision_recall_plot(curves: Mapping[str, Sequence[float]], levels: Sequence[float]) -> str:
@@ -69,7 +69,7 @@ def precision_recall_plot(curves: Mapping[str, Sequence[float]], levels: Sequenc
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="upper right")
 
-    return _svg(draw, "precision recall", height=4.2)
+    return svg(draw, "precision recall", height=4.2)
 
 
 def matrix_plot(names: Sequence[str], values: np.ndarray) -> str:
@@ -100,7 +100,7 @@ def matrix_plot(names: Sequence[str], values: np.ndarray) -> str:
                 color=colour,
             )
 
-    return _svg(draw, "agreement", height=2.2 + 0.45 * len(names))
+    return svg(draw, "agreement", height=2.2 + 0.45 * len(names))
 
 
 def rankings_plot(
@@ -117,7 +117,7 @@ def rankings_plot(
         axes.set_ylabel(_label(f"{measure}, judge's labels"))
         axes.legend(fontsize="x-small")
 
-    return _svg(draw, "rankings", height=4.6)
+    return svg(draw, "rankings", height=4.6)
 
 
 def latency_plot(names: Sequence[str], p50: Sequence[float], p95: Sequence[float]) -> str:
@@ -131,7 +131,7 @@ def latency_plot(names: Sequence[str], p50: Sequence[float], p95: Sequence[float
         axes.set_xlabel("milliseconds a query")
         axes.legend(fontsize="small")
 
-    return _svg(draw, "latency", height=1.2 + 0.5 * len(names))
+    return svg(draw, "latency", height=1.2 + 0.5 * len(names))
 
 
 def _label(text: str) -> str:
@@ -139,7 +139,11 @@ def _label(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _svg(draw: Callable[["Axes"], Any], salt: str, height: float, width: float = 7.0) -> str:
+def svg(draw: Callable[["Axes"], Any], salt: str, height: float, width: float = 7.0) -> str:
+    """Return what `draw` puts on the axes as one <svg> element; sizes are in inches.
+
+    `salt` must differ between the plots of one page.
+    """
     # The object interface: pyplot would keep the figure and ask for a screen.
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
