@@ -10,6 +10,13 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # argparse makes this class public in its annotations alone.
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Subparsers = Any
 
 USAGE_ERROR = 2
 FAILURE = 1

@@ -6,15 +6,10 @@ Enters: a header with rows, or an object for JSON. Leaves: text on stdout.
 import argparse
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from configs.command import Subparsers as Subparsers
 from eval.tables import Cell, csv_table, latex_table, text_table
-
-if TYPE_CHECKING:
-    # argparse makes this class public in its annotations alone.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
-else:
-    Subparsers = Any
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
