@@ -1,6 +1,6 @@
 """The one interface behind which encoders and decoders score.
 
-Enters: packed prompts. Leaves: the signal tokens' queries and all tokens' keys.
+Enters: packed prompts. Leaves: what scores are made of, the queries and keys of the scoring heads.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -11,12 +11,29 @@ from rerank.packing import PackedPrompts
 from rerank.settings import RankerSettings
 
 
-class SignalsAndKeys(NamedTuple):
-    """`q` [S, Hq, D] of the signal tokens, `k` [T, Hkv, D] of all tokens, the logits' `scale`."""
+class ScoringHeads(NamedTuple):
+    """Heads of one layer that score.
+
+    `q` [S, Hq, D] of the signal tokens, `k` [T, Hkv, D] of all packed tokens, of which only those
+    of passages count; `scale` multiplies the logits, and `weights` float32 [Hq, S] is what each
+    head and signal token counts in the score.
+    """
 
     q: torch.Tensor
     k: torch.Tensor
     scale: float
+    weights: torch.Tensor
+
+
+class Readout(NamedTuple):
+    """What a backbone hands to scoring.
+
+    `prior` float32 [P] is added to the scores of the prompts' passages, one prompt after the
+    other, or None.
+    """
+
+    heads: tuple[ScoringHeads, ...]
+    prior: torch.Tensor | None = None
 
 
 class Backbone(Protocol):
@@ -24,10 +41,17 @@ class Backbone(Protocol):
 
     settings: RankerSettings
     tokenizer: Any
+    model: Any
     device: torch.device
     pad_id: int
     query_position: int | None
 
-    def signals_and_keys(self, prompts: PackedPrompts) -> SignalsAndKeys:
+    def read(self, prompts: PackedPrompts) -> Readout:
         """Run the model as far as scores need it."""
         ...
+
+
+def signal_shares(prompts: PackedPrompts) -> torch.Tensor:
+    """float32 [S]: 1 / the number of signal tokens of each signal token's request."""
+    counts = torch.bincount(prompts.signal_request, minlength=len(prompts.passage_counts))
+    return 1 / counts[prompts.signal_request].float()

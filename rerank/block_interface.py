@@ -1,13 +1,13 @@
 """Block attention as transformers' attention interface sees it.
 
 Enters: q, k, v of one packed row, as every model hands them over. Leaves: the attention output;
-or, at the layer that scores, nothing more: q and k are kept and the forward pass ends there.
+at layers that score, q and k are kept, and behind the last of them the forward pass ends.
 
     model = AutoModel.from_pretrained(folder, attn_implementation=register())
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AttentionInterface
@@ -21,21 +21,29 @@ class ScoringLayerReached(Exception):  # noqa: N818 - a signal, not an error
     """Ends a forward pass whose remaining layers nobody needs."""
 
 
+class LayerKeys(NamedTuple):
+    """What a layer scores with: `q` [S, Hq, D] of the signal tokens, `k` [T, Hkv, D], `scale`."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    scale: float
+
+
 @dataclass
 class BlockContext:
     """What one forward pass shares with every layer's attention.
 
-    `layers` counts the attentions that came through here.
-
-    `q` [T, Hq, D], `k` [T, Hkv, D] and `scale` are filled in at `scoring_layer`, if there is one.
+    `layers` counts the attentions that came through here. At each of `scoring_layers` the queries
+    of the `signal` tokens and the keys are put into `found`; the pass ends with
+    `ScoringLayerReached` at layer `last`, if that is given.
     """
 
     layout: BlockLayout
     causal: bool
-    scoring_layer: int | None = None
-    q: torch.Tensor | None = None
-    k: torch.Tensor | None = None
-    scale: float = 1.0
+    signal: torch.Tensor | None = None
+    scoring_layers: frozenset[int] = frozenset()
+    last: int | None = None
+    found: dict[int, LayerKeys] = field(default_factory=dict)
     layers: int = 0
 
 
@@ -71,8 +79,11 @@ def _attention(
         _check_window(block_context.layout, sliding_window)
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
-    if getattr(module, "layer_idx", None) == block_context.scoring_layer is not None:
-        block_context.q, block_context.k, block_context.scale = q, k, scale
+    layer = getattr(module, "layer_idx", None)
+    if layer in block_context.scoring_layers:
+        assert block_context.signal is not None
+        block_context.found[layer] = LayerKeys(q[block_context.signal], k, scale)
+    if layer is not None and layer == block_context.last:
         raise ScoringLayerReached
     output = block_attention(
         q, k, v, block_context.layout, causal=block_context.causal, scale=scale

@@ -1,27 +1,44 @@
 """Causal language models (Llama, Mistral, Qwen2, Qwen3): causal blocks, scored at layer l*.
 
-Enters: packed prompts. Leaves: q of the signal tokens and k of all tokens at the scoring layer,
-with rotary positions applied. Layers above it are neither loaded nor run.
+Enters: packed prompts. Leaves: q of the signal tokens and k of all tokens at the scoring layers,
+with rotary positions applied. Layers above the highest of them are neither loaded nor run.
 """
 
-from typing import Any
+from collections import defaultdict
+from typing import Any, NamedTuple
 
 import torch
 
-from rerank.backbone import SignalsAndKeys
-from rerank.block_interface import BlockContext, ScoringLayerReached, no_interface, register
+from rerank.backbone import Readout, ScoringHeads, signal_shares
+from rerank.block_interface import (
+    BlockContext,
+    LayerKeys,
+    ScoringLayerReached,
+    no_interface,
+    register,
+)
 from rerank.packing import PackedPrompts
 from rerank.settings import RankerSettings
 
 
-class DecoderBackbone:
-    """A causal model over packed prompts, cut off at its scoring layer."""
+class LayerHeads(NamedTuple):
+    """The heads of one layer that score, and their weights; None: all heads, alike."""
 
-    def __init__(self, model: Any, tokenizer: Any, settings: RankerSettings, layer: int) -> None:
+    heads: tuple[int, ...] | None
+    weights: tuple[float, ...] | None
+
+
+class DecoderBackbone:
+    """A causal model over packed prompts, run as far as its highest scoring layer."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, settings: RankerSettings, layers: int | None = None
+    ) -> None:
+        """`layers` is the whole model's number of layers, where `model` is cut off."""
         self.settings = settings
         self.tokenizer = tokenizer
         self.model = model
-        self.layer = layer
+        self.scoring = scoring_layers(settings, model.config, layers)
         self.device = model.device
         self.pad_id = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
         limit = getattr(model.config, "max_position_embeddings", None)
@@ -36,31 +53,37 @@ class DecoderBackbone:
         device: torch.device,
         dtype: torch.dtype | str,
     ) -> "DecoderBackbone":
-        """Load the layers up to the scoring one; raises `ValueError` when there is none such."""
+        """Load the layers up to the highest scoring one; `ValueError` when there is none such."""
         from transformers import AutoModel, AutoTokenizer
 
-        layers = config.num_hidden_layers
-        layer = int(settings.layer_share * layers) if settings.layer is None else settings.layer
-        if not 0 <= layer < layers:
-            raise ValueError(
-                f"its settings score at layer {layer}, it has layers 0 to {layers - 1}"
-            )
+        last = max(scoring_layers(settings, config))
         model = AutoModel.from_pretrained(
             folder,
             attn_implementation=register(),
             dtype=dtype,
             use_safetensors=True,
-            num_hidden_layers=layer + 1,
+            num_hidden_layers=last + 1,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        return cls(model.to(device).eval(), tokenizer, settings, layer)
+        return cls(model.to(device).eval(), tokenizer, settings, config.num_hidden_layers)
 
-    def signals_and_keys(self, prompts: PackedPrompts) -> SignalsAndKeys:
-        """q [S, Hq, D] and k [T, Hkv, D] at the scoring layer.
+    @property
+    def last_layer(self) -> int:
+        """The highest scoring layer, where the forward pass ends."""
+        return max(self.scoring)
+
+    def read(self, prompts: PackedPrompts) -> Readout:
+        """The scoring heads of every scoring layer, from the lowest up; differentiable.
 
         Raises `ValueError` when the model's attention does not go through the interface.
         """
-        context = BlockContext(prompts.layout, causal=True, scoring_layer=self.layer)
+        context = BlockContext(
+            prompts.layout,
+            causal=True,
+            signal=prompts.signal,
+            scoring_layers=frozenset(self.scoring),
+            last=self.last_layer,
+        )
         try:
             self.model(
                 input_ids=prompts.input_ids[None],
@@ -69,10 +92,60 @@ class DecoderBackbone:
                 block_context=context,
             )
         except ScoringLayerReached:
-            assert context.q is not None
-            assert context.k is not None
-            return SignalsAndKeys(context.q[prompts.signal], context.k, context.scale)
+            shares = signal_shares(prompts)
+            return Readout(
+                tuple(
+                    _scoring_heads(context.found[layer], chosen, shares)
+                    for layer, chosen in self.scoring.items()
+                )
+            )
         raise ValueError(no_interface(self.model))
+
+
+def scoring_layers(
+    settings: RankerSettings, config: Any, layers: int | None = None
+) -> dict[int, LayerHeads]:
+    """The layers that score, from the lowest up, and their heads; the weights of all sum to 1.
+
+    `layers` is the number of layers where `config` doesn't tell. Raises `ValueError` for a layer
+    or a head that the model does not have.
+    """
+    layers = config.num_hidden_layers if layers is None else layers
+    if settings.heads is None:
+        layer = int(settings.layer_share * layers) if settings.layer is None else settings.layer
+        chosen = {layer: LayerHeads(None, None)}
+    else:
+        weights = settings.head_weights or (1.0,) * len(settings.heads)
+        total = sum(weights)
+        grouped: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        for (layer, head), weight in zip(settings.heads, weights, strict=True):
+            if not 0 <= head < config.num_attention_heads:
+                raise ValueError(
+                    f"its settings score with head {head} of layer {layer}, it has heads 0 to "
+                    f"{config.num_attention_heads - 1}"
+                )
+            grouped[layer].append((head, weight / total))
+        chosen = {}
+        for layer, pairs in sorted(grouped.items()):
+            heads, shares = zip(*sorted(pairs), strict=True)
+            chosen[layer] = LayerHeads(heads, shares)
+    for layer in chosen:
+        if not 0 <= layer < layers:
+            raise ValueError(
+                f"its settings score at layer {layer}, it has layers 0 to {layers - 1}"
+            )
+    return chosen
+
+
+def _scoring_heads(found: LayerKeys, chosen: LayerHeads, shares: torch.Tensor) -> ScoringHeads:
+    """Weights [Hq, S] from `shares` [S]; heads that do not score are cut away with their keys."""
+    q, k, scale = found
+    if chosen.heads is None:
+        return ScoringHeads(q, k, scale, shares.expand(q.shape[1], -1) / q.shape[1])
+    group = q.shape[1] // k.shape[1]
+    weights = torch.tensor(chosen.weights, device=shares.device)[:, None] * shares
+    keys = k[:, [head // group for head in chosen.heads]]
+    return ScoringHeads(q[:, list(chosen.heads)], keys, scale, weights)
 
 
 def _query_position(settings: RankerSettings, limit: int | None) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from rerank.backbone import SignalsAndKeys
+from rerank.backbone import Readout, ScoringHeads, signal_shares
 from rerank.block_interface import BlockContext, no_interface, register
 from rerank.packing import PackedPrompts
 from rerank.settings import RankerSettings
@@ -70,7 +70,7 @@ class EncoderBackbone:
             )
         return prompts.positions + self._first_position
 
-    def signals_and_keys(self, prompts: PackedPrompts) -> SignalsAndKeys:
+    def read(self, prompts: PackedPrompts) -> Readout:
         """One head of width d: the normalised hidden states, logits divided by the temperature.
 
         Raises `ValueError` when the model's attention does not go through the interface: it would
@@ -85,4 +85,6 @@ class EncoderBackbone:
         if not context.layers:
             raise ValueError(no_interface(self.model))
         hidden = F.normalize(output.last_hidden_state[0].float(), dim=-1)[:, None]
-        return SignalsAndKeys(hidden[prompts.signal], hidden, 1 / self.settings.temperature)
+        weights = signal_shares(prompts)[None]
+        scale = 1 / self.settings.temperature
+        return Readout((ScoringHeads(hidden[prompts.signal], hidden, scale, weights),))

@@ -37,6 +37,12 @@ class PromptTokens(NamedTuple):
     signal: list[int]
     truncated: int
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all blocks."""
+        blocks = (self.instruction, *self.passages, self.query)
+        return sum(len(block.ids) for block in blocks)
+
 
 @dataclass(frozen=True)
 class PackedPrompts:

@@ -5,8 +5,9 @@ Enters: strings, dicts or passages. Leaves: `Ranked`s, best first.
     BlockRanker.from_pretrained().rerank("who wrote Faust?", ["Goethe wrote Faust.", "A pear."])
 """
 
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -62,36 +63,54 @@ class BlockRanker:
         `ValueError` for an empty query, an empty list, an empty passage, repeated ids or a
         `top_k` below 1.
         """
+        return self.rerank_batch([query], [passages], top_k)[0]
+
+    def rerank_batch(
+        self,
+        queries: Sequence[str],
+        passage_lists: Sequence[Sequence[Any]],
+        top_k: int | None = None,
+    ) -> list[list[Ranked]]:
+        """`rerank` for several queries, each with its own passages, packed together.
+
+        The scores are those of a call for each query, bit for bit on CPU.
+        """
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}, wanted at least 1")
-        candidates = as_candidates(passages)
-        return ranked(candidates, self.scores(query, candidates))[:top_k]
+        if len(queries) != len(passage_lists):
+            raise ValueError(f"{len(queries)} queries and {len(passage_lists)} lists of passages")
+        lists = [as_candidates(passages) for passages in passage_lists]
+        found = self.scores_batch(queries, lists)
+        return [
+            ranked(candidates, scores)[:top_k]
+            for candidates, scores in zip(lists, found, strict=True)
+        ]
 
-    @torch.inference_mode()
     def scores(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
         """The score of each candidate, in their order; higher is better."""
-        if not query.strip():
-            raise ValueError("the query is empty")
-        texts = fill(self.settings, query, candidates)
-        (prompt,) = tokenize(self.backbone.tokenizer, self.settings, [texts])
-        if prompt.truncated:
-            warnings.warn(
-                f"{prompt.truncated} of {len(candidates)} passages were cut to "
-                f"{self.settings.max_passage_tokens} tokens",
-                PassagesTruncatedWarning,
-                stacklevel=4,  # `rerank`'s caller: torch wraps this method in one frame of its own
-            )
-        scores: list[float] = []
-        for part in self._parts(prompt):
+        return self.scores_batch([query], [candidates])[0]
+
+    @torch.inference_mode()
+    def scores_batch(
+        self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
+    ) -> list[list[float]]:
+        """The scores of each query's candidates, in their order."""
+        prompts = self._prompts(queries, candidate_lists)
+        parts = [
+            (number, part) for number, prompt in enumerate(prompts) for part in self._parts(prompt)
+        ]
+        scores: list[list[float]] = [[] for _ in prompts]
+        for batch in self._batches(parts):
             packed = pack(
-                [part],
+                [part for _, part in batch],
                 self.settings,
                 pad_id=self.backbone.pad_id,
                 query_position=self.backbone.query_position,
                 device=self.backbone.device,
             )
-            signals = self.backbone.signals_and_keys(packed)
-            scores += passage_scores(signals, packed, self.settings)[0].tolist()
+            found = passage_scores(self.backbone.read(packed), packed, self.settings)
+            for (number, _), values in zip(batch, found, strict=True):
+                scores[number] += values.tolist()
         return scores
 
     def token_counts(self, passages: Sequence[Any]) -> list[int]:
@@ -99,6 +118,26 @@ class BlockRanker:
         texts = fill(self.settings, "-", as_candidates(passages))
         (prompt,) = tokenize(self.backbone.tokenizer, self.settings, [texts])
         return [len(passage.ids) for passage in prompt.passages]
+
+    def _prompts(
+        self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
+    ) -> list[PromptTokens]:
+        texts = []
+        for number, (query, candidates) in enumerate(zip(queries, candidate_lists, strict=True)):
+            if not query.strip():
+                which = f"query {number}" if len(queries) > 1 else "the query"
+                raise ValueError(f"{which} is empty")
+            texts.append(fill(self.settings, query, candidates))
+        prompts = tokenize(self.backbone.tokenizer, self.settings, texts) if texts else []
+        truncated = sum(prompt.truncated for prompt in prompts)
+        if truncated:
+            warnings.warn(
+                f"{truncated} of {sum(map(len, candidate_lists))} passages were cut to "
+                f"{self.settings.max_passage_tokens} tokens",
+                PassagesTruncatedWarning,
+                stacklevel=_callers_level(),
+            )
+        return prompts
 
     def _parts(self, prompt: PromptTokens) -> list[PromptTokens]:
         """The prompt in parts of at most `max_tokens`, where a score needs no other passage.
@@ -116,3 +155,29 @@ class BlockRanker:
             parts[-1].passages.append(passage)
             tokens += len(passage.ids)
         return parts
+
+    def _batches(
+        self, parts: Sequence[tuple[int, PromptTokens]]
+    ) -> Iterator[list[tuple[int, PromptTokens]]]:
+        """`parts` in order, as many to a batch as fit `max_tokens`."""
+        batch: list[tuple[int, PromptTokens]] = []
+        tokens = 0
+        for number, part in parts:
+            if batch and tokens + part.num_tokens > self.max_tokens:
+                yield batch
+                batch, tokens = [], 0
+            batch.append((number, part))
+            tokens += part.num_tokens
+        if batch:
+            yield batch
+
+
+def _callers_level() -> int:
+    """The `stacklevel` of the first frame outside, seen from the function that warns.
+
+    Methods here call one another, through torch's decorators, by more than one way.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in ("rerank", "torch"):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,45 +1,54 @@
 """From attention to scores: what a passage block receives from the signal tokens.
 
-Enters: q of the signals, k of all tokens. Leaves: one score a passage of the packed prompts.
+Enters: what a backbone read. Leaves: one score a passage of the packed prompts.
 """
 
 import torch
 
 from kernels import block_score
-from rerank.backbone import SignalsAndKeys
+from rerank.backbone import Readout, ScoringHeads
 from rerank.packing import PackedPrompts
 from rerank.settings import RankerSettings
 
 
 def passage_scores(
-    signals: SignalsAndKeys, prompts: PackedPrompts, settings: RankerSettings
+    readout: Readout, prompts: PackedPrompts, settings: RankerSettings
 ) -> list[torch.Tensor]:
-    """Scores float32 [N] of each prompt's passages, in their order.
+    """Scores float32 [N] of each prompt's passages, in their order; differentiable.
 
+    A score is the prior, plus the sum over heads and signal tokens of weight times value.
     `mass`: the softmax of a signal token's logits over the tokens of all passages, summed per
-    passage; the mean over heads and signal tokens (BlockRank, arXiv 2510.05396, section 4).
-    `log_sum_exp`: the log-sum-exp of the logits over the passage's own tokens, divided by the
-    logits' scale; the mean over heads and signal tokens. A soft maximum, so no passage's score
-    depends on another passage.
+    passage (BlockRank, arXiv 2510.05396, section 4). `log_sum_exp`: the log-sum-exp of the logits
+    over the passage's own tokens, divided by the logits' scale: a soft maximum, so no passage's
+    score depends on another passage.
     """
+    totals = [torch.zeros(n, device=prompts.signal.device).double() for n in prompts.passage_counts]
+    for heads in readout.heads:
+        values = _values(heads, prompts, settings)
+        for request, count in enumerate(prompts.passage_counts):
+            mine = prompts.signal_request == request
+            # A passage's values in a row of their own, added up within a head and then over heads:
+            # neither its place nor the number of passages changes how.
+            rows = values[:, mine, :count].permute(2, 0, 1).contiguous().double()
+            weighted = rows * heads.weights[:, mine].double()
+            totals[request] = totals[request] + weighted.sum(-1).sum(-1)
+    if readout.prior is not None:
+        priors = readout.prior.double().split(prompts.passage_counts)
+        totals = [total + prior for total, prior in zip(totals, priors, strict=True)]
+    return [total.float() for total in totals]
+
+
+def _values(heads: ScoringHeads, prompts: PackedPrompts, settings: RankerSettings) -> torch.Tensor:
+    """[Hq, S, N of the longest request]."""
     found = block_score(
-        signals.q,
-        signals.k,
+        heads.q,
+        heads.k,
         prompts.layout,
-        scale=signals.scale,
+        scale=heads.scale,
         signal_request=prompts.signal_request,
         key_mask=prompts.key_mask,
     )
     if settings.score == "mass":
-        values = found.mass
-    else:
-        values = found.log_sum_exp / signals.scale
-        # A passage of which the model knows no token comes last, with a score that JSON can hold.
-        values = values.clamp(min=torch.finfo(torch.float32).min)
-    scores = []
-    for request, count in enumerate(prompts.passage_counts):
-        mine = values[:, prompts.signal_request == request, :count]
-        # A passage's values in a row of their own: where it stands can't change how they add up.
-        rows = mine.permute(2, 0, 1).reshape(count, -1).contiguous()
-        scores.append(rows.double().mean(dim=1).float())
-    return scores
+        return found.mass
+    # A passage of which the model knows no token comes last, with a score that JSON can hold.
+    return (found.log_sum_exp / heads.scale).clamp(min=torch.finfo(torch.float32).min)

@@ -13,6 +13,7 @@ from typing import Literal
 from configs.settings import CONFIGS, read_settings
 
 OWN_SETTINGS = "blockrank.yaml"
+_QUERY = "{query}"
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,16 @@ class RankerSettings:
     `layer` is l* of BlockRank (arXiv 2510.05396, section 4), counted from 0: attention logits of
     that layer score, and nothing above it is computed. None takes `layer_share` of a decoder's
     layers, and for an encoder the normalised last hidden states with `temperature` in place of
-    projections. With `query_attends` the query block reads all blocks; without, it is read alone,
-    so that passages can be encoded once for all queries.
+    projections. `heads`, pairs of (layer, head), score in place of all heads of `layer`, weighted
+    by `head_weights` or alike. With `query_attends` the query block reads all blocks; without, it
+    is read alone, so that passages can be encoded once for all queries.
+
+    With `query_in_instruction` the instruction's `{query}` is filled in, as published, and every
+    passage sees the query; without, the instruction is `instruction_alone` (or an `instruction`
+    that holds no `{query}`), and what is computed of a passage serves every query.
+
+    `calibration` content_free corrects a score by what the passage gets for `content_free_query`.
+    `probability` is the (slope, intercept) of the logistic map from a score to a probability.
     """
 
     backbone: Literal["encoder", "decoder"]
@@ -40,6 +49,13 @@ class RankerSettings:
     query_position: int | None = None
     max_passage_tokens: int = 256
     max_query_tokens: int = 128
+    heads: tuple[tuple[int, int], ...] | None = None
+    head_weights: tuple[float, ...] | None = None
+    query_in_instruction: bool = True
+    instruction_alone: str | None = None
+    calibration: Literal["none", "content_free"] = "none"
+    content_free_query: str = "N/A"
+    probability: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if "{text}" not in self.passage:
@@ -53,6 +69,40 @@ class RankerSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted at least 1")
         if self.score == "log_sum_exp" and self.query_attends:
             raise ValueError("score log_sum_exp needs query_attends: false")
+        if not self.query_in_instruction and _QUERY in self.instruction_template:
+            raise ValueError(
+                "query_in_instruction is false and the instruction holds {query}: give an "
+                "instruction_alone without it"
+            )
+        if not self.content_free_query.strip():
+            raise ValueError("content_free_query is empty, wanted a text such as N/A")
+        self._check_heads()
+
+    def _check_heads(self) -> None:
+        if self.heads is not None and not self.heads:
+            raise ValueError("heads is empty: list [layer, head] pairs, or leave it out for all")
+        if len(set(self.heads or ())) != len(self.heads or ()):
+            raise ValueError("heads names a head twice")
+        weights = self.head_weights
+        if weights is None:
+            return
+        if len(weights) != len(self.heads or ()):
+            raise ValueError(
+                f"head_weights has {len(weights)} values for {len(self.heads or ())} heads"
+            )
+        if not (min(weights) >= 0 and 0 < sum(weights) < float("inf")):
+            raise ValueError("head_weights must be 0 or more, and not all of them 0")
+
+    @property
+    def instruction_template(self) -> str:
+        """The instruction as it is read: with `{query}`, or without."""
+        alone = None if self.query_in_instruction else self.instruction_alone
+        return self.instruction if alone is None else alone
+
+    @property
+    def passages_see_query(self) -> bool:
+        """Whether what is computed of a passage depends on the query."""
+        return _QUERY in self.instruction_template
 
 
 def settings_for(name: str, folder: str, kind: str) -> RankerSettings:

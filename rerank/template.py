@@ -25,7 +25,7 @@ def fill(settings: RankerSettings, query: str, candidates: Sequence[Candidate]) 
     """The blocks' texts. An untitled passage leaves no empty line behind."""
     before = settings.query.index(_QUERY)
     return PromptTexts(
-        instruction=settings.instruction.replace(_QUERY, query),
+        instruction=settings.instruction_template.replace(_QUERY, query),
         passages=[_passage(settings.passage, candidate) for candidate in candidates],
         query=settings.query.replace(_QUERY, query),
         query_span=(before, before + len(query)),

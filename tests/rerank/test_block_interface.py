@@ -50,7 +50,7 @@ def _texts(ranker):
 
 def test_a_decoder_scores_as_dense_masked_attention_does(decoder):
     folder, ranker, _ = decoder
-    assert ranker.backbone.layer == 2
+    assert ranker.backbone.last_layer == 2
     run = dense_run(folder, _texts(ranker), attends=True, query_position=8192)
     wanted = dense_mass(run, 2, run.blocks[-1][-2:])
     found = torch.tensor(scores(ranker, QUERY, PASSAGES)).double()
