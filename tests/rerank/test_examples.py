@@ -79,7 +79,7 @@ def test_a_bad_file_is_named(tmp_path, content, message):
 
 
 def test_a_missing_or_damaged_file_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="nowhere.jsonl does not exist"):
+    with pytest.raises(ValueError, match=r"nowhere\.jsonl does not exist"):
         read_examples(tmp_path / "nowhere.jsonl")
     file = tmp_path / "train.jsonl.gz"
     file.write_bytes(gzip.compress(json.dumps(GOOD).encode())[:-9])
