@@ -92,14 +92,18 @@ class DecoderBackbone:
                 block_context=context,
             )
         except ScoringLayerReached:
-            shares = signal_shares(prompts)
-            return Readout(
-                tuple(
-                    _scoring_heads(context.found[layer], chosen, shares)
-                    for layer, chosen in self.scoring.items()
-                )
-            )
+            return self.readout(context, prompts)
         raise ValueError(no_interface(self.model))
+
+    def readout(self, context: BlockContext, prompts: PackedPrompts) -> Readout:
+        """The scoring heads out of what a pass over `prompts` left in `context`."""
+        shares = signal_shares(prompts)
+        return Readout(
+            tuple(
+                _scoring_heads(context.found[layer], chosen, shares)
+                for layer, chosen in self.scoring.items()
+            )
+        )
 
 
 def scoring_layers(

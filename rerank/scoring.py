@@ -24,7 +24,7 @@ def passage_scores(
     """
     totals = [torch.zeros(n, device=prompts.signal.device).double() for n in prompts.passage_counts]
     for heads in readout.heads:
-        values = _values(heads, prompts, settings)
+        values = head_values(heads, prompts, settings)
         for request, count in enumerate(prompts.passage_counts):
             mine = prompts.signal_request == request
             # A passage's values in a row of their own, added up within a head and then over heads:
@@ -38,8 +38,10 @@ def passage_scores(
     return [total.float() for total in totals]
 
 
-def _values(heads: ScoringHeads, prompts: PackedPrompts, settings: RankerSettings) -> torch.Tensor:
-    """[Hq, S, N of the longest request]."""
+def head_values(
+    heads: ScoringHeads, prompts: PackedPrompts, settings: RankerSettings
+) -> torch.Tensor:
+    """[Hq, S, N of the longest request]: what each head and signal token says of each passage."""
     found = block_score(
         heads.q,
         heads.k,
