@@ -1,0 +1,97 @@
+"""The JSON shape of hosted rerank services, as plain functions: a request in, a response out.
+
+Enters: {"query": str, "documents": [str | {"text": str}]} with, if wanted, "model", "top_n" and
+"return_documents". Leaves: {"model", "results": [{"index", "relevance_score", "document"?}],
+"usage": {"total_tokens"}}, best first.
+
+Any web framework serves it in one line, and `python -m rerank respond` by lines of JSON; there is
+no server here, because what a server needs besides (keys, limits, queues) is nothing of ranking.
+
+    respond(ranker, {"query": "who wrote Faust?", "documents": ["A pear.", "Goethe."]}, "minilm")
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from rerank.candidates import as_candidates
+from rerank.interfaces.by_place import rank_by_place
+from rerank.packing import tokenize
+from rerank.ranker import BlockRanker
+from rerank.template import fill
+
+FIELDS = ("model", "query", "documents", "top_n", "return_documents")
+_DOCUMENT_FIELDS = ("title", "text")
+
+
+class RerankRequest(NamedTuple):
+    """A checked request; documents are dicts of `text` and perhaps `title`."""
+
+    model: str | None
+    query: str
+    documents: list[dict[str, str]]
+    top_n: int | None
+    return_documents: bool
+
+
+def read_request(body: Any) -> RerankRequest:
+    """Check a request. Raises `ValueError` naming the field that is missing, unknown or wrong."""
+    if not isinstance(body, Mapping):
+        raise ValueError(f"the request is a {type(body).__name__}, wanted a JSON object")
+    unknown = sorted(set(body) - set(FIELDS))
+    if unknown:
+        raise ValueError(f"unknown field {unknown[0]!r}; known: {', '.join(FIELDS)}")
+    query, documents = body.get("query"), body.get("documents")
+    if not isinstance(query, str) or not query.strip():
+        raise ValueError("'query' is missing or empty, wanted a string")
+    if not isinstance(documents, list) or not documents:
+        raise ValueError("'documents' is missing or empty, wanted a list of strings or objects")
+    top_n = body.get("top_n")
+    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
+        raise ValueError(f"'top_n' is {top_n!r}, wanted a whole number from 1")
+    wanted = body.get("return_documents", False)
+    if not isinstance(wanted, bool):
+        raise ValueError(f"'return_documents' is {wanted!r}, wanted true or false")
+    model = body.get("model")
+    if model is not None and not isinstance(model, str):
+        raise ValueError(f"'model' is {model!r}, wanted a string")
+    read = [_document(number, document) for number, document in enumerate(documents)]
+    return RerankRequest(model, query, read, top_n, wanted)
+
+
+def respond(ranker: BlockRanker, body: Any, model: str) -> dict[str, Any]:
+    """Answer one request with the reranker called `model`.
+
+    `relevance_score` is a probability where the model's settings know how scores map to one, else
+    the score itself; `total_tokens` counts what the model read. Raises `ValueError` for a bad
+    request, and for one that asks for another model than this.
+    """
+    request = read_request(body)
+    if request.model not in (None, model):
+        raise ValueError(f"'model' is {request.model!r}, and {model!r} is loaded")
+    ranking = rank_by_place(ranker, request.query, request.documents, request.top_n)
+    results: list[dict[str, Any]] = []
+    for place, score in ranking:
+        result: dict[str, Any] = {"index": place, "relevance_score": score}
+        if request.return_documents:
+            result["document"] = request.documents[place]
+        results.append(result)
+    usage = {"total_tokens": _tokens(ranker, request)}
+    return {"model": model, "results": results, "usage": usage}
+
+
+def _tokens(ranker: BlockRanker, request: RerankRequest) -> int:
+    texts = fill(ranker.settings, request.query, as_candidates(request.documents))
+    (prompt,) = tokenize(ranker.backbone.tokenizer, ranker.settings, [texts])
+    return prompt.num_tokens
+
+
+def _document(number: int, document: Any) -> dict[str, str]:
+    if isinstance(document, str):
+        document = {"text": document}
+    if not isinstance(document, Mapping) or not isinstance(document.get("text"), str):
+        raise ValueError(f"'documents'[{number}] has no text; wanted a string or {{'text': ...}}")
+    if not document["text"].strip():
+        raise ValueError(f"'documents'[{number}] is empty")
+    return {
+        name: document[name] for name in _DOCUMENT_FIELDS if isinstance(document.get(name), str)
+    }
