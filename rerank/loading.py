@@ -43,18 +43,18 @@ def _load(
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(resolved, trust_remote_code=False)
-    kind = _kind(config)
+    kind = kind_of(config)
     settings = settings or settings_for(name, resolved, kind)
     if settings.backbone != kind:
         raise ValueError(f"its settings say {settings.backbone}, and it is a {kind}")
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    precision = _dtype(dtype, place)
+    precision = dtype_of(dtype, place)
     if kind == "encoder":
         return EncoderBackbone.load(resolved, config, settings, place, precision)
     return DecoderBackbone.load(resolved, config, settings, place, precision)
 
 
-def _kind(config: Any) -> str:
+def kind_of(config: Any) -> str:
     """`decoder` for causal language models, else `encoder`, by the class the config names."""
     architectures = config.architectures or []
     if any("CausalLM" in architecture for architecture in architectures):
@@ -66,7 +66,11 @@ def _kind(config: Any) -> str:
     return "decoder" if causal else "encoder"
 
 
-def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
+def dtype_of(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
+    """What `from_pretrained` takes: float32 on CPU and the checkpoint's own on a GPU by default.
+
+    Raises `ValueError` for a name that is no floating type a model runs in.
+    """
     if dtype is None:
         return torch.float32 if device.type == "cpu" else "auto"
     if isinstance(dtype, torch.dtype):
