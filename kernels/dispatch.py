@@ -22,6 +22,14 @@ def triton_is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
 
 
+def in_autocast_dtype(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` as autocast wants it for a matrix product, where autocast is on."""
+    kind = tensor.device.type
+    if torch.is_autocast_enabled(kind) and tensor.dtype in (torch.float32, torch.bfloat16):
+        return tensor.to(torch.get_autocast_dtype(kind))
+    return tensor
+
+
 def chosen_implementation(
     device: torch.device | str, implementation: str | None = None
 ) -> Implementation:

@@ -15,7 +15,7 @@ from typing import Any, Literal, overload
 
 import torch
 
-from kernels.dispatch import chosen_implementation
+from kernels.dispatch import chosen_implementation, in_autocast_dtype
 from kernels.layout import BlockLayout
 
 
@@ -72,9 +72,12 @@ def block_attention(
     On the CPU a passage's rows have the same bits wherever the passage stands, whatever else is in
     the call; the query block's rows have the same bits for any order of the passages.
 
+    Under autocast q, k and v are cast as torch's own attention casts them.
+
     `implementation` forces `reference`, `cpu` or `triton` (see `kernels.dispatch`). Raises
     ValueError for shapes, dtypes or devices that do not fit together.
     """
+    q, k, v = (in_autocast_dtype(tensor) for tensor in (q, k, v))
     check_inputs(q, k, v, layout)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     chosen = chosen_implementation(q.device, implementation)

@@ -62,7 +62,9 @@ def block_score(
         from kernels.block_score import reference
 
         return BlockScores(*reference.forward(q, k, layout, requests, scale, key_mask))
-    scores = _BlockScore.apply(q, k, layout, requests, scale, key_mask, _module(chosen))
+    # The sums are fp32 by contract; autocast would round the matrix products inside them.
+    with torch.autocast(q.device.type, enabled=False):
+        scores = _BlockScore.apply(q, k, layout, requests, scale, key_mask, _module(chosen))
     return BlockScores(*scores)
 
 

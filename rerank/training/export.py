@@ -1,0 +1,65 @@
+"""Write a trained ranker as a folder that `BlockRanker.from_pretrained` reads.
+
+Enters: the model that training began with and its trained tensors. Leaves: the whole model as
+safetensors, its tokenizer, `blockrank.yaml`, and `training.json`, which says where it came from.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from configs.models import load_model
+from rerank.files import new_folder
+from rerank.settings import OWN_SETTINGS, RankerSettings
+
+RECORD = "training.json"
+
+
+def export_model(
+    folder: Path,
+    base: str,
+    tensors: Mapping[str, torch.Tensor],
+    settings: RankerSettings,
+    record: Mapping[str, Any],
+) -> None:
+    """Load `base` whole, put `tensors` into it and write it to `folder`.
+
+    Their names begin with `model.` for the transformers model without its head, or `head.`.
+    Layers above the scoring one stay as they were: they are saved, so that the folder is still a
+    whole language model. Raises `ValueError` where `folder` exists.
+    """
+    from transformers import AutoTokenizer
+
+    with new_folder(folder) as made:
+        model, resolved = load_model("reranker", base, _load)
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                part, _, inner = name.partition(".")
+                owner = model.base_model if part == "model" else model.get_output_embeddings()
+                owner.get_parameter(inner).copy_(tensor)
+        model.save_pretrained(made, safe_serialization=True)
+        AutoTokenizer.from_pretrained(resolved).save_pretrained(made)
+        text = yaml.safe_dump(_plain(asdict(settings)), sort_keys=False, allow_unicode=True)
+        (made / OWN_SETTINGS).write_text(text, encoding="utf-8")
+        (made / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _load(resolved: str) -> tuple[Any, str]:
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(resolved, trust_remote_code=False)
+    writes = any("CausalLM" in name for name in config.architectures or [])
+    loader = AutoModelForCausalLM if writes else AutoModel
+    return loader.from_pretrained(resolved, dtype=torch.float32, use_safetensors=True), resolved
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists: YAML has no tuples."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value

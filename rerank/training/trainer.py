@@ -1,0 +1,336 @@
+"""Train a ranker, in one go or in pieces: the weights that come out are the same.
+
+Enters: `TrainingSettings`. Leaves: a folder with the log, the last checkpoint, and the model.
+
+    train(read_settings(TrainingSettings, "rerank/train/minilm", out="run"))
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from configs.models import find_model
+from configs.settings import read_settings
+from rerank.backbone import Backbone
+from rerank.examples import Example, read_examples
+from rerank.loading import load_backbone
+from rerank.ranker import BlockRanker
+from rerank.settings import RankerSettings, settings_for
+from rerank.training.checkpoints import Progress, load_checkpoint, plain, save_checkpoint
+from rerank.training.export import export_model
+from rerank.training.language_model import LanguageModel
+from rerank.training.lora import add_adapters, merged_weights
+from rerank.training.objective import Objective
+from rerank.training.order import Order
+from rerank.training.passes import make_pass
+from rerank.training.run_folder import MODEL, Log, open_run
+from rerank.training.schedule import learning_rate
+from rerank.training.settings import TrainingSettings
+from rerank.training.validation import mean_ndcg
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far a run came: its model's folder when it is done, else None.
+
+    `skipped` counts the examples that no term could learn from.
+    """
+
+    progress: Progress
+    steps: int
+    skipped: int
+    model: Path | None
+
+
+def train(
+    settings: TrainingSettings, *, resume: bool = False, minutes: float | None = None
+) -> Trained:
+    """Train as `settings` say; stop at a checkpoint after `minutes`, to be resumed.
+
+    On a CPU the weights are the same bits, for the same seed and number of threads, however often
+    the run was stopped or killed. Raises `ValueError` for files and models that can't be read, for
+    a folder that holds a run unless `resume` is given, and for a loss the model does not allow.
+    """
+    sources, skipped = _sources(settings)
+    validation = _validation(settings)
+    record = open_run(settings, resume)
+    run = _Run(settings, sources, validation)
+    try:
+        done = run.until_done(None if minutes is None else time.monotonic() + 60 * minutes)
+        if done and run.is_main:
+            _export(run, record)
+        model = Path(settings.out) / MODEL if done else None
+        return Trained(run.progress, run.steps, skipped, model)
+    finally:
+        run.close()
+
+
+class _Run:
+    """What changes while training goes on."""
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        sources: Sequence[Sequence[Example]],
+        validation: Sequence[Example],
+    ) -> None:
+        accelerator = _accelerator(settings)
+        self.settings, self.validation, self._accelerator = settings, validation, accelerator
+        self.is_main: bool = accelerator.is_main_process
+        self.backbone, language_model = _load(settings, accelerator.device)
+        _prepare_model(self.backbone, settings)
+        self.objective = Objective(self.backbone, settings, language_model)
+        if settings.lora and language_model is not None:
+            self.objective.head.requires_grad_(False)
+        for name, parameter in self.objective.named_parameters():
+            if any(part in name for part in settings.freeze):
+                parameter.requires_grad_(False)
+        self.parameters = self.objective.trained()
+        if not self.parameters:
+            raise ValueError("freeze leaves no parameter to train")
+        optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        if settings.loss.start:
+            self.objective.remember_start()
+        self.progress, self.best = load_checkpoint(Path(settings.out), self.parameters, optimizer)
+        self._plain_optimizer = optimizer
+        self._model, self._optimizer = accelerator.prepare(self.objective, optimizer)
+        weights = [source.weight for source in settings.train]
+        self._order = Order(sources, weights, passages=settings.passages, seed=settings.seed)
+        per_epoch = -(-self._order.epoch_length // settings.prompts_per_step)
+        self.steps = settings.steps or settings.epochs * per_epoch
+        self._log = Log(settings.out, self.progress.step) if self.is_main else None
+
+    def until_done(self, deadline: float | None) -> bool:
+        """Train to the last step, or to the first checkpoint behind `deadline` (monotonic)."""
+        saved = time.monotonic()
+        if not self.progress.step:
+            self._validate()
+        bar = tqdm(
+            total=self.steps,
+            initial=self.progress.step,
+            unit="step",
+            disable=not self.is_main or None,
+        )
+        with bar:
+            while self.progress.step < self.steps:
+                values = self._step()
+                bar.update()
+                bar.set_postfix(loss=f"{values['total']:.3f}")
+                step = self.progress.step
+                if step % self.settings.validate_every == 0 or step == self.steps:
+                    self._validate()
+                now = time.monotonic()
+                late = deadline is not None and now >= deadline
+                if (
+                    late
+                    or step == self.steps
+                    or now - saved > 60 * self.settings.checkpoint_minutes
+                ):
+                    self._save()
+                    saved = now
+                if late and step < self.steps:
+                    return False
+        return True
+
+    def result(self) -> dict[str, torch.Tensor]:
+        """The trained tensors that are to be kept, on the host."""
+        return plain(self.best or self.parameters)
+
+    def close(self) -> None:
+        """Let go of what other processes hold."""
+        self._accelerator.end_training()
+
+    def _step(self) -> dict[str, float]:
+        """One step of the optimizer; the mean of each term over its prompts."""
+        settings, step = self.settings, self.progress.step
+        began = time.monotonic()
+        rate = learning_rate(step, self.steps, settings)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        prompts = self._order.prompts(step * settings.prompts_per_step, settings.prompts_per_step)
+        process, processes = self._accelerator.process_index, self._accelerator.num_processes
+        mine = prompts[process::processes]
+        sums: dict[str, float] = {}
+        tokens = 0
+        norm = 0.0
+        for first in range(0, len(mine), settings.prompts_per_pass):
+            part = mine[first : first + settings.prompts_per_pass]
+            with self._accelerator.accumulate(self._model):
+                batch = make_pass(part, self.backbone, settings)
+                terms = self._model(batch)
+                self._accelerator.backward(terms["total"] / len(part))
+                if self._accelerator.sync_gradients:
+                    norm = float(
+                        self._accelerator.clip_grad_norm_(
+                            list(self.parameters.values()), settings.max_gradient_norm
+                        )
+                    )
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+            tokens += batch.packed.layout.num_tokens
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(mine)
+        if not all(map(_is_finite, (*sums.values(), norm))):
+            raise ValueError(
+                f"step {step + 1} gave a loss of {sums['total']} and a gradient of norm {norm}: "
+                f"lower the learning rate"
+            )
+        self.progress = replace(self.progress, step=step + 1)
+        if self._log is not None:
+            self._log.add(
+                step=step + 1,
+                epoch=step * settings.prompts_per_step // self._order.epoch_length,
+                **{name: round(value, 6) for name, value in sums.items()},
+                learning_rate=rate,
+                gradient_norm=round(norm, 6),
+                tokens=tokens,
+                seconds=round(time.monotonic() - began, 3),
+            )
+        return sums
+
+    def _validate(self) -> None:
+        """Measure, and remember the parameters if they are the best so far."""
+        if not self.validation:
+            return
+        began = time.monotonic()
+        with self._accelerator.autocast():
+            value = mean_ndcg(BlockRanker(self.backbone), self.validation)
+        if self._log is not None:
+            self._log.add(
+                step=self.progress.step,
+                validation_ndcg=round(value, 6),
+                seconds=round(time.monotonic() - began, 3),
+            )
+        if self.progress.best_value is None or value > self.progress.best_value:
+            self.best = plain(self.parameters)
+            self.progress = replace(self.progress, best_step=self.progress.step, best_value=value)
+
+    def _save(self) -> None:
+        if self.is_main:
+            save_checkpoint(
+                Path(self.settings.out),
+                self.progress,
+                self.parameters,
+                self._plain_optimizer,
+                self.best,
+            )
+
+
+def _sources(settings: TrainingSettings) -> tuple[list[list[Example]], int]:
+    """The examples of each source that can be learned from, and how many can not."""
+    needs_labels = settings.loss.info_nce + settings.loss.listwise + settings.loss.language_model
+    sources, skipped = [], 0
+    for source in settings.train:
+        examples = read_examples(source.path)
+        usable = [
+            example
+            for example in examples
+            if (example.positives or not needs_labels)
+            and (len(example.scores) > 1 or not settings.loss.distillation)
+        ]
+        if not usable:
+            wanted = "a relevant passage" if needs_labels else "a teacher's scores"
+            raise ValueError(f"{source.path} has no example with {wanted}")
+        skipped += len(examples) - len(usable)
+        sources.append(usable)
+    return sources, skipped
+
+
+def _validation(settings: TrainingSettings) -> list[Example]:
+    """The examples that choose the checkpoint, evenly spread where there are more than wanted."""
+    if settings.validation is None:
+        return []
+    examples = [e for e in read_examples(settings.validation) if e.positives]
+    if not examples:
+        raise ValueError(f"{settings.validation} has no example with a relevant passage")
+    count = min(settings.max_validation_queries or len(examples), len(examples))
+    return [examples[i * len(examples) // count] for i in range(count)]
+
+
+def _accelerator(settings: TrainingSettings) -> Any:
+    try:
+        from accelerate import Accelerator, PartialState
+        from accelerate.utils import DistributedDataParallelKwargs
+    except ImportError:
+        raise ValueError("training needs accelerate: pip install 'blockseek[train]'") from None
+    processes = PartialState(cpu=settings.device == "cpu").num_processes
+    if settings.prompts_per_step % (settings.prompts_per_pass * processes):
+        raise ValueError(
+            f"prompts_per_step ({settings.prompts_per_step}) must be a multiple of "
+            f"prompts_per_pass times {processes} processes"
+        )
+    passes = settings.prompts_per_step // settings.prompts_per_pass // processes
+    return Accelerator(
+        cpu=settings.device == "cpu",
+        mixed_precision="bf16" if settings.precision == "bfloat16" else "no",
+        gradient_accumulation_steps=passes,
+        # Nothing above the scoring layer has a gradient.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def _load(
+    settings: TrainingSettings, device: torch.device
+) -> tuple[Backbone, LanguageModel | None]:
+    ranker = read_settings(RankerSettings, settings.ranker) if settings.ranker else None
+    if settings.loss.language_model:
+        ranker = ranker or settings_for(settings.model, find_model(settings.model), "decoder")
+        if not ranker.query_attends or ranker.backbone != "decoder":
+            raise ValueError("a language_model loss needs a decoder with query_attends: true")
+        language_model = LanguageModel.load(settings.model, ranker, device)
+        return language_model.backbone, language_model
+    backbone = load_backbone(settings.model, device=device, dtype=torch.float32, settings=ranker)
+    if settings.in_batch and (
+        backbone.settings.query_attends or backbone.settings.passages_see_query
+    ):
+        raise ValueError(
+            "in_batch lets every query score the passages of all: it needs query_attends: false "
+            "and passages that don't see the query"
+        )
+    return backbone, None
+
+
+def _prepare_model(backbone: Backbone, settings: TrainingSettings) -> None:
+    """No dropout (block attention has none), adapters and gradient checkpointing as asked for."""
+    model = backbone.model
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+    if settings.lora:
+        add_adapters(model, settings.lora, settings.seed)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def _export(run: _Run, record: dict[str, Any]) -> None:
+    folder = Path(run.settings.out) / MODEL
+    if folder.exists():
+        return
+    tensors = run.result()
+    if run.settings.lora:
+        with torch.no_grad():
+            for name, parameter in run.parameters.items():
+                parameter.copy_(tensors[name])
+        merged = merged_weights(run.backbone.model)
+        tensors = {f"model.{name}": value.cpu() for name, value in merged.items()}
+    kept = run.progress.best_step if run.best is not None else run.progress.step
+    result = {
+        "kept_step": kept,
+        "steps": run.steps,
+        "validation_ndcg": run.progress.best_value,
+    }
+    export_model(folder, run.settings.model, tensors, run.backbone.settings, record | result)
+
+
+def _is_finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
