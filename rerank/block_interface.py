@@ -46,6 +46,25 @@ class BlockContext:
     found: dict[int, LayerKeys] = field(default_factory=dict)
     layers: int = 0
 
+    def keys(self, layer: int | None, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """The keys [T, Hkv, D] that a layer's signals score, given those of this pass."""
+        return k
+
+    def attend(
+        self,
+        layer: int | None,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """The attention output [T, Hq, D] of one layer."""
+        return block_attention(q, k, v, self.layout, causal=self.causal, scale=scale)
+
+    def check_window(self, window: int) -> None:
+        """Raise `ValueError` where a layer's sliding window would bite."""
+        _check_window(self.layout, window)
+
 
 def register() -> str:
     """Make the interface known to transformers and return the name it goes by."""
@@ -76,19 +95,17 @@ def _attention(
     _refuse(query, attention_mask, dropout, softcap)
     block_context.layers += 1
     if sliding_window is not None:
-        _check_window(block_context.layout, sliding_window)
+        block_context.check_window(sliding_window)
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
     layer = getattr(module, "layer_idx", None)
+    keys = block_context.keys(layer, k, v)
     if layer in block_context.scoring_layers:
         assert block_context.signal is not None
-        block_context.found[layer] = LayerKeys(q[block_context.signal], k, scale)
+        block_context.found[layer] = LayerKeys(q[block_context.signal], keys, scale)
     if layer is not None and layer == block_context.last:
         raise ScoringLayerReached
-    output = block_attention(
-        q, k, v, block_context.layout, causal=block_context.causal, scale=scale
-    )
-    return output[None], None
+    return block_context.attend(layer, q, k, v, scale)[None], None
 
 
 def _refuse(

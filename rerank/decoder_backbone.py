@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from kernels import CachedLayout
 from rerank.backbone import Readout, ScoringHeads, signal_shares
 from rerank.block_interface import (
     BlockContext,
@@ -17,7 +18,9 @@ from rerank.block_interface import (
     no_interface,
     register,
 )
+from rerank.cached_context import CachedContext, KeepingContext
 from rerank.packing import PackedPrompts
+from rerank.passage_states import PassageStates
 from rerank.settings import RankerSettings
 
 
@@ -84,6 +87,44 @@ class DecoderBackbone:
             scoring_layers=frozenset(self.scoring),
             last=self.last_layer,
         )
+        self._run(prompts, context)
+        return self.readout(context, prompts)
+
+    def read_passages(self, prompts: PackedPrompts) -> PassageStates:
+        """What query blocks need of `prompts`' instructions and passages, [T, Hkv, D] each.
+
+        With `query_attends` the keys and values of every layer below the last one that scores,
+        and its keys; without, the keys of the layers that score.
+        """
+        context = KeepingContext(
+            prompts.layout,
+            causal=True,
+            signal=prompts.signal,
+            scoring_layers=frozenset(self.scoring),
+            last=self.last_layer,
+            attended=self.settings.query_attends,
+        )
+        self._run(prompts, context)
+        return PassageStates(context.kept, {})
+
+    def read_query(
+        self, query: PackedPrompts, states: PassageStates, places: CachedLayout
+    ) -> Readout:
+        """As `read`, of query blocks alone: `places` says which of `states` each request has."""
+        context = CachedContext(
+            query.layout,
+            causal=True,
+            signal=query.signal,
+            scoring_layers=frozenset(self.scoring),
+            last=self.last_layer,
+            cached=states.tokens,
+            places=places if self.settings.query_attends else None,
+        )
+        self._run(query, context)
+        return self.readout(context, query)
+
+    def _run(self, prompts: PackedPrompts, context: BlockContext) -> None:
+        """Run the layers up to the last one that scores; `context` knows what they see and keep."""
         try:
             self.model(
                 input_ids=prompts.input_ids[None],
@@ -92,7 +133,7 @@ class DecoderBackbone:
                 block_context=context,
             )
         except ScoringLayerReached:
-            return self.readout(context, prompts)
+            return
         raise ValueError(no_interface(self.model))
 
     def readout(self, context: BlockContext, prompts: PackedPrompts) -> Readout:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from kernels import CachedLayout
 from rerank.backbone import Readout, ScoringHeads, signal_shares
 from rerank.block_interface import BlockContext, no_interface, register
 from rerank.packing import PackedPrompts
+from rerank.passage_states import PassageStates, head_name
 from rerank.settings import RankerSettings
 
 
@@ -88,3 +90,22 @@ class EncoderBackbone:
         weights = signal_shares(prompts)[None]
         scale = 1 / self.settings.temperature
         return Readout((ScoringHeads(hidden[prompts.signal], hidden, scale, weights),))
+
+    def read_passages(self, prompts: PackedPrompts) -> PassageStates:
+        """The keys [T, 1, d] that score, one set a scoring head.
+
+        Raises `ValueError` where query blocks read passages: their states change with the query.
+        """
+        if self.settings.query_attends:
+            raise ValueError("an encoder's passages can be cached only with query_attends: false")
+        heads = self.read(prompts).heads
+        return PassageStates({head_name(i): head.k for i, head in enumerate(heads)}, {})
+
+    def read_query(
+        self, query: PackedPrompts, states: PassageStates, places: CachedLayout
+    ) -> Readout:
+        """As `read`, of queries read alone, with the keys of `states`."""
+        del places  # no query block reads a passage
+        readout = self.read(query)
+        heads = enumerate(readout.heads)
+        return Readout(tuple(h._replace(k=states.tokens[head_name(i)]) for i, h in heads))
