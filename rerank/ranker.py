@@ -15,6 +15,7 @@ import torch
 from configs.models import MINILM
 from rerank.backbone import Backbone
 from rerank.candidates import Candidate, Ranked, as_candidates, ranked
+from rerank.highlights import Highlights, highlights
 from rerank.loading import load_backbone
 from rerank.packing import PromptTokens, pack, tokenize
 from rerank.scoring import passage_scores
@@ -112,6 +113,10 @@ class BlockRanker:
             for (number, _), values in zip(batch, found, strict=True):
                 scores[number] += values.tolist()
         return scores
+
+    def highlights(self, query: str, passages: Sequence[Any]) -> list[Highlights]:
+        """Where in each passage, in their order, the attention falls: see `rerank.highlights`."""
+        return highlights(self.backbone, query, as_candidates(passages))
 
     def token_counts(self, passages: Sequence[Any]) -> list[int]:
         """How many tokens the model reads of each passage, template included."""

@@ -1,0 +1,136 @@
+"""Where in a passage the attention falls: what each of its tokens gets.
+
+Enters: a query and passages. Leaves: for each passage its tokens' places in the caller's own title
+and text, with their shares of the attention that all passages get.
+
+    for token in highlights(ranker.backbone, "who?", as_candidates(["Goethe did."]))[0].tokens: ...
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+
+from kernels import token_mass
+from rerank.backbone import Backbone, Readout, ScoringHeads
+from rerank.candidates import Candidate
+from rerank.packing import BlockTokens, PackedPrompts, pack, tokenize
+from rerank.template import fill
+
+Field = Literal["title", "text"]
+# Characters of Unicode's private use, which stand for a passage's own in its template.
+_STANDS_FOR: dict[str, Field] = {"\ue000": "title", "\ue001": "text"}
+
+
+class TokenMass(NamedTuple):
+    """The `mass` of one token, which stands at characters [start, end) of the passage's `field`."""
+
+    field: Field
+    start: int
+    end: int
+    mass: float
+
+
+class Highlights(NamedTuple):
+    """What one passage's tokens get, in reading order.
+
+    `mass` is the share of the whole passage, the sum over `tokens` and what the template's own
+    tokens get (`template_mass`). The masses of all passages of a call sum to 1.
+    """
+
+    id: str
+    mass: float
+    template_mass: float
+    tokens: tuple[TokenMass, ...]
+
+
+@torch.inference_mode()
+def highlights(backbone: Backbone, query: str, candidates: Sequence[Candidate]) -> list[Highlights]:
+    """The highlights of each candidate, in their order, all read in one prompt.
+
+    A token's mass is its probability under a softmax of a signal token's logits over the tokens of
+    all passages, summed over the heads and signal tokens that score with their weights: summed
+    over a passage it is BlockRank's score (arXiv 2510.05396, section 4), before any calibration or
+    prior. Tokens cut off by `max_passage_tokens` are missing. Raises `ValueError` for an empty
+    query.
+    """
+    if not query.strip():
+        raise ValueError("the query is empty")
+    settings = backbone.settings
+    (prompt,) = tokenize(backbone.tokenizer, settings, [fill(settings, query, candidates)])
+    packed = pack(
+        [prompt],
+        settings,
+        pad_id=backbone.pad_id,
+        query_position=backbone.query_position,
+        device=backbone.device,
+    )
+    masses = _token_masses(backbone.read(packed), packed)
+    spans = packed.layout.spans[0].passages
+    return [
+        _of_passage(backbone, candidate, block, masses[start:end].tolist())
+        for candidate, block, (start, end) in zip(candidates, prompt.passages, spans, strict=True)
+    ]
+
+
+def _token_masses(readout: Readout, packed: PackedPrompts) -> torch.Tensor:
+    """float64 [T] of one packed prompt; they sum to 1."""
+    total = torch.zeros(packed.layout.num_tokens, dtype=torch.float64)
+    weight = 0.0
+    for heads in readout.heads:
+        total += _of_heads(heads, packed).cpu()
+        weight += float(heads.weights.double().sum())
+    return total / weight
+
+
+def _of_heads(heads: ScoringHeads, packed: PackedPrompts) -> torch.Tensor:
+    """float64 [T]: one layer's token masses, added up with the weights of heads and signals."""
+
+    def masses(signals: slice) -> torch.Tensor:
+        return token_mass(
+            heads.q[signals],
+            heads.k,
+            packed.layout,
+            scale=heads.scale,
+            signal_request=packed.signal_request[signals],
+            key_mask=packed.key_mask,
+        ).double()
+
+    weights = heads.weights.double()
+    if (weights == weights[:, :1]).all():  # one call's mean over the signals is the sum's share
+        return weights.sum(1) @ masses(slice(None))
+    each = [weights[:, s] @ masses(slice(s, s + 1)) for s in range(weights.shape[1])]
+    return torch.stack(each).sum(0)
+
+
+def _of_passage(
+    backbone: Backbone, candidate: Candidate, block: BlockTokens, masses: list[float]
+) -> Highlights:
+    places = list(_places(backbone, candidate))
+    tokens = []
+    elsewhere = 0.0
+    for (first, last), mass in zip(block.characters, masses, strict=True):
+        field, start, end = max(
+            ((field, max(first, a) - a, min(last, b) - a) for field, a, b in places),
+            key=lambda piece: piece[2] - piece[1],
+        )
+        if end > start:
+            tokens.append(TokenMass(field, start, end, mass))
+        else:
+            elsewhere += mass
+    return Highlights(candidate.id, sum(masses), elsewhere, tuple(tokens))
+
+
+def _places(backbone: Backbone, candidate: Candidate) -> Iterator[tuple[Field, int, int]]:
+    """The characters [start, end) of the filled passage template that are title or text."""
+    standing = candidate._replace(
+        title=candidate.title and "\ue000", text=candidate.text and "\ue001"
+    )
+    (filled,) = fill(backbone.settings, "-", [standing]).passages
+    place = 0
+    for character in filled:
+        field = _STANDS_FOR.get(character)
+        length = 1 if field is None else len(getattr(candidate, field))
+        if field is not None:
+            yield field, place, place + length
+        place += length
