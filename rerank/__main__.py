@@ -7,11 +7,11 @@ import argparse
 import sys
 
 from configs.command import run_command
-from rerank.commands import rank, train
+from rerank.commands import rank, respond, train
 
 # A subcommand is one module of rerank/commands and one name here. The modules import what is heavy
 # inside their `run`, so that --help answers at once.
-SUBCOMMANDS = (rank, train)
+SUBCOMMANDS = (rank, respond, train)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -24,6 +24,7 @@ from rerank.prefix_tree import PrefixTree, answer_log_probabilities, prefix_tree
 from rerank.settings import RankerSettings
 from rerank.template import fill
 
+DEFAULT_DECODER = SMOLLM2
 OWN_SETTINGS = "blockrank-answer.yaml"
 _IDENTIFIER = "{identifier}"
 
@@ -89,7 +90,7 @@ class AnswerDecoder:
 
         Raises `ValueError`, in one sentence, when there is none or it does not write text.
         """
-        name = name or SMOLLM2
+        name = name or DEFAULT_DECODER
         return load_model("reranker", name, lambda folder: cls._load(name, folder, device, dtype))
 
     @classmethod

@@ -1,15 +1,46 @@
+import io
 import json
+import sys
 
 import pytest
 
+from configs.command import run_command
+from rerank import BlockRanker
+from rerank.__main__ import make_parser
 
-def test_rank_from_stdin_and_from_a_file(run_module, tmp_path):
-    lines = [
-        "A pear.",
-        json.dumps({"id": "faust", "title": "Faust", "text": "Goethe wrote\u2028it."}),
-        json.dumps({"_id": "c", "contents": "Rain."}, ensure_ascii=False),
-    ]
-    found = run_module("rerank", "rank", "who wrote Faust?", "--json", stdin="\n".join(lines))
+LINES = [
+    "A pear.",
+    json.dumps({"id": "faust", "title": "Faust", "text": "Goethe wrote\u2028it."}),
+    json.dumps({"_id": "c", "contents": "Rain."}, ensure_ascii=False),
+]
+
+
+@pytest.fixture
+def run(minilm_ranker, monkeypatch, capsys):
+    """Run a command in this process, with the default reranker loaded once for all tests."""
+    monkeypatch.setattr(BlockRanker, "from_pretrained", lambda *_: minilm_ranker)
+
+    def run(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        code = run_command(make_parser(), [str(each) for each in arguments])
+        captured = capsys.readouterr()
+        assert code == 0, captured.err
+        return captured.out
+
+    return run
+
+
+def write(path, *lines):
+    path.write_text("\n\n".join(lines) + "\n")
+    return path
+
+
+def objects(out):
+    return [json.loads(line) for line in out.split("\n") if line]  # U+2028 ends no line of JSON
+
+
+def test_rank_as_a_user_calls_it(run_module, tmp_path):
+    found = run_module("rerank", "rank", "who wrote Faust?", "--json", stdin="\n".join(LINES))
     assert found.returncode == 0, found.stderr
     output = json.loads(found.stdout)
     assert (output["model"], output["query"]) == ("minilm", "who wrote Faust?")
@@ -17,27 +48,103 @@ def test_rank_from_stdin_and_from_a_file(run_module, tmp_path):
     assert output["results"][0]["id"] == "faust"
     assert {result["id"] for result in output["results"]} == {"faust", "0", "c"}
 
-    file = tmp_path / "passages"
-    file.write_text("\n\n".join(lines) + "\n")
-    found = run_module("rerank", "rank", "who wrote Faust?", "--passages", file, "--top-k", 2)
+
+def test_rank_prints_a_line_a_passage(run, tmp_path):
+    file = write(tmp_path / "passages", *LINES)
+    out = run("rank", "who wrote Faust?", "--passages", file, "--top-k", 2)
+    assert [line.split()[0] for line in out.splitlines()] == ["1", "2"]
+    assert out.splitlines()[0].split()[2:] == ["faust", "Goethe", "wrote", "it."]
+
+
+def test_several_queries_over_the_same_passages(run, tmp_path):
+    texts = ["who wrote Faust?", "what fell?"]
+    queries = write(tmp_path / "q", texts[0], json.dumps({"_id": "r", "text": texts[1]}))
+    passages = write(tmp_path / "p", *LINES)
+    found = objects(run("rank", "--queries", queries, "--passages", passages, "--json"))
+    assert [each["id"] for each in found] == ["1", "r"]
+    for each, text in zip(found, texts, strict=True):
+        alone = json.loads(run("rank", text, "--passages", passages, "--json"))
+        assert each["results"] == alone["results"]
+    out = run("rank", "--queries", queries, "--passages", passages, "--top-k", 1).splitlines()
+    assert out[::2] == ["query 1: who wrote Faust?", "query r: what fell?"]
+
+
+def test_a_batch_brings_its_own_passages(run, tmp_path):
+    rows = [
+        {"query": "who wrote Faust?", "passages": [json.loads(LINES[1]), "A pear."]},
+        {"id": "second", "query": "what fell?", "passages": ["Rain."]},
+    ]
+    batch = write(tmp_path / "batch", *map(json.dumps, rows))
+    found = objects(run("rank", "--batch", batch, "--json"))
+    assert [(each["id"], len(each["results"])) for each in found] == [("1", 2), ("second", 1)]
+    assert found[0]["results"][0]["id"] == "faust"
+
+
+def test_decode_answers_with_log_probabilities(run_module, tmp_path):
+    found = run_module(
+        "rerank", "rank", "who wrote Faust?", "--mode", "decode", "--json", stdin="\n".join(LINES)
+    )
     assert found.returncode == 0, found.stderr
-    assert [line.split()[0] for line in found.stdout.splitlines()] == ["1", "2"]
-    assert found.stdout.splitlines()[0].split()[2:] == ["faust", "Goethe", "wrote", "it."]
+    output = json.loads(found.stdout)
+    assert output["model"] == "smollm2"
+    assert {result["id"] for result in output["results"]} == {"faust", "0", "c"}
+    assert max(result["score"] for result in output["results"]) < 0
+
+
+def test_respond_answers_line_by_line(run, tmp_path):
+    request = {"query": "who wrote Faust?", "documents": ["A pear.", "Goethe wrote it."]}
+    lines = [json.dumps(request), json.dumps(request | {"top_n": 1, "model": "minilm"})]
+    out = run("respond", stdin="\n\n".join(lines)).splitlines()
+    assert [len(json.loads(line)["results"]) for line in out] == [2, 1]
+    assert run("respond", "--requests", write(tmp_path / "r", *lines)).splitlines() == out
 
 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "message"),
     [
-        (["query", "--passages", "nowhere.txt"], "", "nowhere.txt does not exist"),
-        (["query"], "good\n{broken\n", "stdin:2: broken JSON"),
-        (["query"], "", "the list is empty"),
-        (["query", "--model", "no/such-model"], "A pear.\n", "is neither a local model"),
+        (["rank", "query", "--passages", "nowhere.txt"], "", "nowhere.txt does not exist"),
+        (["rank", "query"], "good\n{broken\n", "stdin:2: broken JSON"),
+        (["rank", "query"], "", "the list is empty"),
+        (["rank"], "A pear.\n", "wanted one of a query, --queries FILE or --batch FILE"),
+        (["rank", "query", "--queries", "nowhere.txt"], "A pear.", "wanted one of a query"),
+        (["rank", "--queries", "nowhere.txt"], "A pear.", "--queries: nowhere.txt does not exist"),
+        (["rank", "--queries", "{empty}"], "A pear.", "holds no query"),
+        (["rank", "--queries", "{batch}"], "A pear.", 'query 1 has no text: {"passages"'),
+        (["rank", "--batch", "{batch}"], "", "request 1 has no text"),
+        (["rank", "--batch", "{plain}"], "", "request 1 has no 'passages'"),
+        (["rank", "--batch", "{batch}", "--passages", "x"], "", "leave --passages out"),
+        (["rank", "query", "--model", "no/such-model"], "A pear.\n", "is neither a local model"),
+        (["respond", "--requests", "nowhere.txt"], "", "--requests: nowhere.txt does not exist"),
+        (["respond", "--model", "no/such-model"], "", "is neither a local model"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(run_module, arguments, stdin, message):
-    found = run_module("rerank", "rank", *arguments, stdin=stdin)
-    assert found.returncode == 2
-    assert message in found.stderr
-    assert found.stderr.startswith("error: ")
-    assert len(found.stderr.splitlines()) == 1
-    assert found.stdout == ""
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments, stdin, message, tmp_path, monkeypatch, capsys
+):
+    files = {
+        "{empty}": write(tmp_path / "empty"),
+        "{plain}": write(tmp_path / "plain", "A query."),
+        "{batch}": write(tmp_path / "batch", '{"passages": ["A pear."]}'),
+    }
+    monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    code = run_command(make_parser(), [str(files.get(each, each)) for each in arguments])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert message in captured.err
+    assert captured.err.startswith("error: ")
+    assert len(captured.err.splitlines()) == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{broken", "stdin:1: broken JSON"),
+        ('{"query": "who?"}', "stdin:1: 'documents' is missing or empty"),
+    ],
+)
+def test_a_bad_request_names_its_line(line, message, minilm_ranker, monkeypatch, capsys):
+    monkeypatch.setattr(BlockRanker, "from_pretrained", lambda *_: minilm_ranker)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(line))
+    assert run_command(make_parser(), ["respond"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
