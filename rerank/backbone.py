@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from kernels import CachedLayout
 from rerank.packing import PackedPrompts
+from rerank.passage_states import PassageStates
 from rerank.settings import RankerSettings
 
 
@@ -48,6 +50,16 @@ class Backbone(Protocol):
 
     def read(self, prompts: PackedPrompts) -> Readout:
         """Run the model as far as scores need it."""
+        ...
+
+    def read_passages(self, prompts: PackedPrompts) -> PassageStates:
+        """What a query needs of the instructions and passages, where they don't see it."""
+        ...
+
+    def read_query(
+        self, query: PackedPrompts, states: PassageStates, places: CachedLayout
+    ) -> Readout:
+        """As `read`, of a query block alone; `places` tells where `states` has its passages."""
         ...
 
 

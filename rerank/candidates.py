@@ -30,24 +30,24 @@ class Ranked(NamedTuple):
     passage: Any
 
 
-def as_candidates(passages: Sequence[Any]) -> list[Candidate]:
+def as_candidates(passages: Sequence[Any], first: int = 0) -> list[Candidate]:
     """Check `passages` and read their ids, titles and texts.
 
-    A string's id is its place in the list, from 0. Raises `ValueError` for an empty list, an
-    empty passage, a repeated id, or an object that has no text.
+    A string's id is its place in the list, counted from `first`. Raises `ValueError` for an
+    empty list, an empty passage, a repeated id, or an object that has no text.
     """
     if isinstance(passages, str | Mapping):
         raise ValueError(f"passages is one {type(passages).__name__}, wanted a list of passages")
     if not len(passages):
         raise ValueError("no passages to rank: the list is empty")
-    candidates = [_candidate(number, passage) for number, passage in enumerate(passages)]
+    candidates = [_candidate(number, passage) for number, passage in enumerate(passages, first)]
     places: dict[str, int] = {}
-    for number, candidate in enumerate(candidates):
+    for number, candidate in enumerate(candidates, first):
         if not candidate.text.strip() and not candidate.title.strip():
             raise ValueError(f"passage {number} (id {candidate.id!r}) has no text")
         if candidate.id in places:
-            first = places[candidate.id]
-            raise ValueError(f"passages {first} and {number} have the same id {candidate.id!r}")
+            earlier = places[candidate.id]
+            raise ValueError(f"passages {earlier} and {number} have the same id {candidate.id!r}")
         places[candidate.id] = number
     return candidates
 

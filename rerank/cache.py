@@ -1,0 +1,318 @@
+"""Passages read once: a rerank over them runs the query block alone.
+
+Enters: a reranker and a cache of passages, in memory or memory-mapped from a folder. Leaves:
+rankings, as the reranker gives them without a cache.
+
+    cache = BlockRanker.from_pretrained().cache(["Goethe wrote Faust.", "A pear."], bits=16)
+    cache.rerank("who wrote Faust?")
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from kernels import BlockLayout, CachedLayout, CachedRequest, RequestBlocks
+from rerank import cache_build
+from rerank.backbone import Backbone
+from rerank.cache_build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
+from rerank.cache_files import (
+    INSTRUCTION,
+    Manifest,
+    check_size,
+    read_manifest,
+    read_shard,
+    read_tensors,
+)
+from rerank.cache_files import verify as verify_files
+from rerank.cache_identity import CacheIdentity, check_identity
+from rerank.cache_shard import CacheShard, digest_of
+from rerank.candidates import Candidate, Ranked, as_candidates, ranked
+from rerank.packing import BlockTokens, PackedPrompts, pack, tokenize
+from rerank.passage_states import PassageStates
+from rerank.precision import Rows, decode
+from rerank.scoring import passage_scores
+from rerank.template import fill
+
+# Tokens scored at once, where a score needs no other passage.
+_MAX_TOKENS = 1 << 17
+
+
+class _Place(NamedTuple):
+    shard: int
+    passage: int
+
+
+class PassageCache:
+    """Passages' states and the reranker that made them.
+
+    In 32 bits scores equal those without a cache; fewer bits deviate (docs/rerank.md tells how
+    far). As without a cache, scores are the same for any order of the passages.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        shards: Sequence[CacheShard],
+        instruction: Mapping[str, torch.Tensor],
+        identity: CacheIdentity,
+    ) -> None:
+        """Made by `of`, `build` or `open`."""
+        self.backbone = backbone
+        self.shards = tuple(shards)
+        self.instruction = instruction
+        self.identity = identity
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        passages: Iterable[Any],
+        bits: int = DEFAULT_BITS,
+        *,
+        salient_share: float = DEFAULT_SALIENT_SHARE,
+    ) -> "PassageCache":
+        """Read `passages` into memory, kept in 32, 16, 8 or 4 `bits`.
+
+        In 4 bits the share `salient_share` of every passage's tokens keeps 8. Raises `ValueError`
+        for passages that a ranking would refuse, and where passages see the query.
+        """
+        begun = cache_build.start(backbone, bits, salient_share)
+        candidates = cache_build.checked(passages)
+        shards = list(cache_build.shards_of(backbone, begun, candidates))
+        if not shards:
+            raise ValueError("no passages to cache")
+        return cls(backbone, shards, begun.states, begun.identity)
+
+    @classmethod
+    def build(
+        cls,
+        backbone: Backbone,
+        passages: Iterable[Any],
+        out: Path | str,
+        bits: int = DEFAULT_BITS,
+        *,
+        salient_share: float = DEFAULT_SALIENT_SHARE,
+    ) -> "PassageCache":
+        """Build a cache in the folder `out` and open it; memory stays below two shards.
+
+        `passages` may be any iterable; a killed build goes on when it is called again with the
+        same ones. Raises `ValueError` as `of`, and where `out` holds something else.
+        """
+        cache_build.build(backbone, passages, Path(out), bits, salient_share)
+        return cls.open(backbone, out)
+
+    @classmethod
+    def open(
+        cls, backbone: Backbone, folder: Path | str, *, verify: bool = False
+    ) -> "PassageCache":
+        """Open the cache in `folder`; `verify` recomputes its checksums.
+
+        Raises `ValueError` when there is none, when it is broken, or when another model or other
+        settings made it.
+        """
+        folder = Path(folder)
+        manifest: Manifest = verify_files(folder) if verify else read_manifest(folder)
+        check_identity(manifest.identity, backbone, str(folder))
+        shards = []
+        for record in manifest.shards:
+            check_size(folder, record)
+            shards.append(read_shard(folder / record.file))
+        return cls(backbone, shards, read_tensors(folder / INSTRUCTION), manifest.identity)
+
+    def __len__(self) -> int:
+        """The number of passages."""
+        return sum(len(shard.ids) for shard in self.shards)
+
+    @property
+    def ids(self) -> list[str]:
+        """The passages' ids, in the order they came in."""
+        return [id_ for shard in self.shards for id_ in shard.ids]
+
+    @property
+    def num_bytes(self) -> int:
+        """What the states take, in memory or on disk."""
+        kept = sum(x.nbytes for x in self.instruction.values())
+        return kept + sum(shard.num_bytes for shard in self.shards)
+
+    def rerank(
+        self, query: str, ids: Sequence[str] | None = None, top_k: int | None = None
+    ) -> list[Ranked]:
+        """Rank the passages `ids` (None: all) for `query`; a `Ranked`'s passage is its id.
+
+        Raises `ValueError` for an id that the cache does not hold, for repeated ones, and as
+        `BlockRanker.rerank` does.
+        """
+        ids = self.ids if ids is None else ids
+        candidates = as_candidates([{"id": id_, "text": id_ or "-"} for id_ in ids])
+        given = [Candidate(c.id, "", "", id_) for c, id_ in zip(candidates, ids, strict=True)]
+        return self._ranked(query, given, [self._place(id_) for id_ in ids], top_k)
+
+    def rerank_passages(
+        self, query: str, passages: Sequence[Any], top_k: int | None = None
+    ) -> list[Ranked]:
+        """As `BlockRanker.rerank`: `passages` are found in the cache by their words."""
+        candidates = as_candidates(passages)
+        return self._ranked(query, candidates, [self._place_of(c) for c in candidates], top_k)
+
+    def scores(self, query: str, ids: Sequence[str]) -> list[float]:
+        """The score of each of the passages `ids`, in their order; higher is better."""
+        return self._scores(query, [self._place(id_) for id_ in ids])
+
+    def _ranked(
+        self, query: str, candidates: Sequence[Candidate], places: list[_Place], top_k: int | None
+    ) -> list[Ranked]:
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}, wanted at least 1")
+        return ranked(candidates, self._scores(query, places))[:top_k]
+
+    @torch.inference_mode()
+    def _scores(self, query: str, places: Sequence[_Place]) -> list[float]:
+        if not query.strip():
+            raise ValueError("the query is empty")
+        # In the cache's own order reading goes forward, and no order of the request's can matter.
+        order = sorted(range(len(places)), key=places.__getitem__)
+        scores = [0.0] * len(places)
+        for part in self._parts([places[i] for i in order]):
+            states = _SelectedStates(self, part)
+            values = self._read(query, states)
+            for i, value in zip(order, values, strict=False):
+                scores[i] = value
+            order = order[len(values) :]
+        return scores
+
+    def _read(self, query: str, states: "_SelectedStates") -> list[float]:
+        """One pass of the query block over the selected passages."""
+        backbone = self.backbone
+        before = len(next(iter(self.instruction.values()))) if self.instruction else 0
+        lengths = states.lengths
+        packed, blocks = self._query(query, before + max(lengths))
+        pool = BlockLayout.build([RequestBlocks(before, lengths, 0)], backbone.device)
+        (spans,) = pool.spans
+        requests = [CachedRequest(spans.instruction, spans.passages, blocks[0])]
+        requests += [CachedRequest((0, 0), [], rest) for rest in blocks[1:]]
+        places = CachedLayout.build(requests, backbone.device)
+        readout = backbone.read_query(
+            packed, PassageStates(states, states.passage_vectors()), places
+        )
+        scored = replace(
+            packed, layout=pool, passage_counts=(len(lengths),), key_mask=states.key_mask(before)
+        )
+        return passage_scores(readout, scored, backbone.settings)[0].tolist()
+
+    def _query(self, query: str, behind: int) -> tuple[PackedPrompts, list[int]]:
+        """The packed query block, and the lengths of the blocks of its row; padding is one."""
+        backbone = self.backbone
+        texts = fill(backbone.settings, query, [])
+        (prompt,) = tokenize(backbone.tokenizer, backbone.settings, [texts])
+        packed = pack(
+            [prompt._replace(instruction=BlockTokens([], [], []))],
+            backbone.settings,
+            pad_id=backbone.pad_id,
+            query_position=behind if backbone.query_position is None else backbone.query_position,
+            device=backbone.device,
+        )
+        own = len(prompt.query.ids)
+        rest = len(packed.input_ids) - own
+        return packed, [own, rest] if rest else [own]
+
+    def _parts(self, places: list[_Place]) -> Iterator[list[_Place]]:
+        """`places` in order, in parts of bounded size where scores need no other passage."""
+        if self.backbone.settings.query_attends or self.backbone.settings.score == "mass":
+            yield places
+            return
+        part: list[_Place] = []
+        tokens = 0
+        for place in places:
+            length = int(self.shards[place.shard].lengths[place.passage])
+            if part and tokens + length > _MAX_TOKENS:
+                yield part
+                part, tokens = [], 0
+            part.append(place)
+            tokens += length
+        yield part
+
+    def _place(self, id_: str) -> _Place:
+        try:
+            return self._by_id[id_]
+        except KeyError:
+            raise ValueError(
+                f"passage {id_!r} is not in the cache, which holds {len(self)} passages"
+            ) from None
+
+    def _place_of(self, candidate: Candidate) -> _Place:
+        place = self._by_words.get(digest_of(candidate.title, candidate.text))
+        if place is not None:
+            return place
+        known = candidate.id in self._by_id
+        state = "has other words than in the cache" if known else "is not in the cache"
+        raise ValueError(f"passage {candidate.id!r} {state}; build it again with this passage")
+
+    @cached_property
+    def _by_id(self) -> dict[str, _Place]:
+        return {
+            id_: _Place(number, passage)
+            for number, shard in enumerate(self.shards)
+            for passage, id_ in enumerate(shard.ids)
+        }
+
+    @cached_property
+    def _by_words(self) -> dict[str, _Place]:
+        return {
+            digest: _Place(number, passage)
+            for number, shard in enumerate(self.shards)
+            for passage, digest in enumerate(shard.digests)
+        }
+
+
+class _SelectedStates(Mapping[str, torch.Tensor]):
+    """The instruction's and some passages' states [T, H, D] by name, read when asked for."""
+
+    def __init__(self, cache: PassageCache, places: Sequence[_Place]) -> None:
+        self.cache = cache
+        grouped: dict[int, list[int]] = {}
+        for shard, passage in places:
+            grouped.setdefault(shard, []).append(passage)
+        self.picks = [(cache.shards[number], picked) for number, picked in grouped.items()]
+        self.rows: list[tuple[CacheShard, Rows]] = [
+            (shard, shard.rows(picked)) for shard, picked in self.picks
+        ]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Token counts of the passages."""
+        return [n for shard, picked in self.picks for n in shard.lengths[picked].tolist()]
+
+    def key_mask(self, before: int) -> torch.Tensor:
+        """bool [T], with `before` tokens of the instruction, whose keys never count."""
+        masks = [torch.zeros(before, dtype=torch.bool)]
+        masks += [shard.key_mask[rows.tokens] for shard, rows in self.rows]
+        return torch.cat(masks).to(self.cache.backbone.device)
+
+    def passage_vectors(self) -> dict[str, torch.Tensor]:
+        """The passages' own vectors [P, d] by name."""
+        device = self.cache.backbone.device
+        return {
+            name: torch.cat([shard.passages[name][picked] for shard, picked in self.picks]).to(
+                device, getattr(torch, dtype)
+            )
+            for name, (_, dtype) in self.cache.identity.passages.items()
+        }
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """[T, H, D] in the backbone's own dtype."""
+        _, size, dtype = self.cache.identity.tokens[name]
+        parts = [self.cache.instruction[name]] if len(self.cache.instruction[name]) else []
+        parts += [decode(name, shard.tokens, rows, size) for shard, rows in self.rows]
+        # One part is passed on as it lies, in a file's mapped memory perhaps.
+        states = parts[0] if len(parts) == 1 else torch.cat([part.float() for part in parts])
+        return states.to(self.cache.backbone.device, getattr(torch, dtype))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cache.identity.tokens)
+
+    def __len__(self) -> int:
+        return len(self.cache.identity.tokens)

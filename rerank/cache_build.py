@@ -1,0 +1,256 @@
+"""Read passages once and keep their states: shard by shard, in memory bounded by one shard.
+
+Enters: passages. Leaves: `CacheShard`s; on disk, a build that may be killed and run again.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from rerank.backbone import Backbone
+from rerank.cache_files import (
+    INSTRUCTION,
+    MANIFEST,
+    FileRecord,
+    Manifest,
+    made_with,
+    read_shard,
+    record_of,
+    shard_path,
+    write_manifest,
+    write_tensors,
+)
+from rerank.cache_identity import CacheIdentity, check_cacheable, identify
+from rerank.cache_shard import CacheShard, digest_of, joined, make_shard
+from rerank.candidates import Candidate, as_candidates
+from rerank.packing import BlockTokens, PromptTokens, pack, tokenize
+from rerank.passage_states import PassageStates
+from rerank.template import fill
+
+DEFAULT_BITS = 8
+DEFAULT_SALIENT_SHARE = 0.05
+# A shard's size on disk, about; a build loses at most one when it is killed.
+_SHARD_BYTES = 1 << 26
+_BATCH_TOKENS = 4096
+_WINDOW = 256
+Item = TypeVar("Item")
+_NOTHING = BlockTokens([], [], [])
+
+
+class Start(NamedTuple):
+    """What a build knows before its first passage: the instruction's tokens and states."""
+
+    identity: CacheIdentity
+    instruction: BlockTokens
+    states: Mapping[str, torch.Tensor]
+    shard_tokens: int
+
+
+@torch.inference_mode()
+def start(backbone: Backbone, bits: int, salient_share: float) -> Start:
+    """Read the instruction; raises `ValueError` where passages can't be cached."""
+    check_cacheable(backbone)
+    (prompt,) = tokenize(
+        backbone.tokenizer, backbone.settings, [fill(backbone.settings, "-", as_candidates(["-"]))]
+    )
+    states, _ = _read(backbone, prompt)
+    identity = identify(backbone, states, bits, salient_share)
+    length = len(prompt.instruction.ids)
+    floats = sum(heads * size for heads, size, _ in identity.tokens.values())
+    return Start(
+        identity,
+        prompt.instruction,
+        {name: x[:length].float().cpu() for name, x in states.tokens.items()},
+        max(_BATCH_TOKENS, _SHARD_BYTES * 8 // (floats * bits)),
+    )
+
+
+def shards_of(
+    backbone: Backbone, begun: Start, candidates: Iterator[Candidate]
+) -> Iterator[CacheShard]:
+    """The shards of `candidates`: where one ends follows from the passages alone."""
+    group: list[tuple[Candidate, BlockTokens]] = []
+    tokens = 0
+    for candidate, block in _tokenized(backbone, candidates):
+        group.append((candidate, block))
+        tokens += len(block.ids)
+        if tokens >= begun.shard_tokens:
+            yield _shard(backbone, begun, group)
+            group, tokens = [], 0
+    if group:
+        yield _shard(backbone, begun, group)
+
+
+def build(
+    backbone: Backbone, passages: Iterable[Any], out: Path, bits: int, salient_share: float
+) -> Manifest:
+    """Build a cache of `passages` in the folder `out`, going on where a killed build stopped.
+
+    The finished folder is the same, byte for byte on CPU, however often it was killed. Raises
+    `ValueError` when `out` holds a whole cache, or the unfinished one of other passages, another
+    model or other settings, and for passages that `as_candidates` refuses.
+    """
+    if (out / MANIFEST).exists():
+        raise ValueError(f"{out} holds a whole passage cache; remove it, or name another folder")
+    begun = start(backbone, bits, salient_share)
+    out.mkdir(parents=True, exist_ok=True)
+    total = len(passages) if isinstance(passages, Sized) else None
+    with tqdm(total=total, unit=" passages", disable=None, file=sys.stderr) as progress:
+        candidates = checked(passages)
+        records = list(_kept_shards(out, begun.identity, candidates))
+        progress.update(sum(record.passages for record in records))
+        write_tensors(out / INSTRUCTION, begun.states, begun.identity)
+        for shard in shards_of(backbone, begun, candidates):
+            path = shard_path(out, len(records))
+            write_tensors(path, shard.tensors(), begun.identity)
+            records.append(_record(path, shard))
+            progress.update(len(shard.ids))
+    if not records:
+        raise ValueError("no passages to cache")
+    manifest = Manifest(
+        identity=begun.identity,
+        passages=sum(record.passages for record in records),
+        tokens=sum(record.tokens for record in records),
+        instruction=record_of(out / INSTRUCTION),
+        shards=tuple(records),
+        versions=_versions(),
+    )
+    write_manifest(out, manifest)
+    return manifest
+
+
+def _kept_shards(
+    out: Path, identity: CacheIdentity, candidates: Iterator[Candidate]
+) -> Iterator[FileRecord]:
+    """Records of the shards that a killed build left; their passages are taken off `candidates`."""
+    number = 0
+    while (path := shard_path(out, number)).exists():
+        if made_with(path) != _as_json(identity):
+            raise ValueError(
+                f"{out} holds an unfinished cache of another model or other settings; remove it, "
+                f"or name another folder"
+            )
+        shard = read_shard(path)
+        for place, (id_, digest) in enumerate(zip(shard.ids, shard.digests, strict=True)):
+            candidate = next(candidates, None)
+            found = candidate and (candidate.id, digest_of(candidate.title, candidate.text))
+            if found != (id_, digest):
+                raise ValueError(
+                    f"{out} holds an unfinished cache of other passages: passage {place} of "
+                    f"{path.name} was {id_!r}; remove it, or name another folder"
+                )
+        yield _record(path, shard)
+        number += 1
+
+
+def checked(passages: Iterable[Any]) -> Iterator[Candidate]:
+    """Checked passages; a string's id is its place among all."""
+    seen: set[str] = set()
+    first = 0
+    for window in _windows(passages):
+        for number, candidate in enumerate(as_candidates(window, first), first):
+            if candidate.id in seen:
+                raise ValueError(f"passage {number} repeats the id {candidate.id!r}")
+            seen.add(candidate.id)
+            yield candidate
+        first += len(window)
+
+
+def _windows(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """`items` in order, a few at a time: what one call of a tokenizer reads."""
+    remaining = iter(items)
+    while window := list(islice(remaining, _WINDOW)):
+        yield window
+
+
+def _tokenized(
+    backbone: Backbone, candidates: Iterator[Candidate]
+) -> Iterator[tuple[Candidate, BlockTokens]]:
+    from rerank.ranker import PassagesTruncatedWarning
+
+    cut = total = 0
+    for window in _windows(candidates):
+        texts = fill(backbone.settings, "-", window)
+        (prompt,) = tokenize(backbone.tokenizer, backbone.settings, [texts])
+        cut, total = cut + prompt.truncated, total + len(window)
+        yield from zip(window, prompt.passages, strict=True)
+    if cut:
+        warnings.warn(
+            f"{cut} of {total} passages were cut to {backbone.settings.max_passage_tokens} tokens",
+            PassagesTruncatedWarning,
+            stacklevel=2,
+        )
+
+
+@torch.inference_mode()
+def _shard(
+    backbone: Backbone, begun: Start, group: Sequence[tuple[Candidate, BlockTokens]]
+) -> CacheShard:
+    parts = []
+    for batch in _batches(group):
+        prompt = PromptTokens(begun.instruction, [block for _, block in batch], _NOTHING, [], 0)
+        states, special = _read(backbone, prompt)
+        before = len(begun.instruction.ids)
+        lengths = [len(block.ids) for _, block in batch]
+        own = slice(before, before + sum(lengths))
+        parts.append(
+            make_shard(
+                [candidate.id for candidate, _ in batch],
+                [digest_of(candidate.title, candidate.text) for candidate, _ in batch],
+                lengths,
+                special[own],
+                PassageStates({n: x[own] for n, x in states.tokens.items()}, states.passages),
+                begun.identity.bits,
+                begun.identity.salient_share,
+            )
+        )
+    return joined(parts)
+
+
+def _batches(
+    group: Sequence[tuple[Candidate, BlockTokens]],
+) -> Iterator[list[tuple[Candidate, BlockTokens]]]:
+    batch: list[tuple[Candidate, BlockTokens]] = []
+    tokens = 0
+    for pair in group:
+        if batch and tokens + len(pair[1].ids) > _BATCH_TOKENS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(pair)
+        tokens += len(pair[1].ids)
+    yield batch
+
+
+def _read(backbone: Backbone, prompt: PromptTokens) -> tuple[PassageStates, torch.Tensor]:
+    """The states of one prompt's instruction and passages, and its key mask [T]."""
+    packed = pack(
+        [prompt._replace(query=_NOTHING, signal=[])],
+        backbone.settings,
+        pad_id=backbone.pad_id,
+        query_position=backbone.query_position,
+        device=backbone.device,
+    )
+    return backbone.read_passages(packed), packed.key_mask
+
+
+def _record(path: Path, shard: CacheShard) -> FileRecord:
+    return record_of(path, len(shard.ids), len(shard.key_mask))
+
+
+def _as_json(identity: CacheIdentity) -> Any:
+    import json
+
+    return json.loads(json.dumps(asdict(identity)))
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "transformers", "safetensors")}
