@@ -15,6 +15,7 @@ from kernels.cached_attention import cached_attention, cached_block_score
 from kernels.cached_attention.layout import CachedLayout, CachedRequest
 from kernels.dispatch import chosen_implementation
 from kernels.layout import BlockLayout, RequestBlocks
+from kernels.linear import SteadyLinear, linear, steady_linears
 from kernels.quantized import QuantizedTokens, quantize_tokens
 
 __all__ = [
@@ -24,11 +25,14 @@ __all__ = [
     "CachedRequest",
     "QuantizedTokens",
     "RequestBlocks",
+    "SteadyLinear",
     "block_attention",
     "block_score",
     "cached_attention",
     "cached_block_score",
     "chosen_implementation",
+    "linear",
     "quantize_tokens",
+    "steady_linears",
     "token_mass",
 ]

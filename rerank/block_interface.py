@@ -46,6 +46,13 @@ class BlockContext:
     found: dict[int, LayerKeys] = field(default_factory=dict)
     layers: int = 0
 
+    @property
+    def passage_rows(self) -> torch.Tensor:
+        """int64, the tokens of passages: those whose keys can score."""
+        find = lambda: (self.layout.token_passage >= 0).nonzero()[:, 0]  # noqa: E731
+        rows: torch.Tensor = self.layout.memo("passage rows", find)
+        return rows
+
     def keys(self, layer: int | None, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The keys [T, Hkv, D] that a layer's signals score, given those of this pass."""
         return k
@@ -66,6 +73,15 @@ class BlockContext:
         _check_window(self.layout, window)
 
 
+@dataclass
+class TakingContext:
+    """Takes what one attention hands over, `q` [T, Hq, D], `k` [T, Hkv, D], and ends there."""
+
+    q: torch.Tensor = field(init=False)
+    k: torch.Tensor = field(init=False)
+    scale: float = field(init=False)
+
+
 def register() -> str:
     """Make the interface known to transformers and return the name it goes by."""
     AttentionInterface.register(NAME, _attention)
@@ -84,7 +100,7 @@ def _attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    block_context: BlockContext,
+    block_context: BlockContext | TakingContext,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -93,11 +109,12 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """`query` [1, Hq, T, D], `key` and `value` [1, Hkv, T, D] -> output [1, T, Hq, D]."""
     _refuse(query, attention_mask, dropout, softcap)
-    block_context.layers += 1
-    if sliding_window is not None:
-        block_context.check_window(sliding_window)
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
+    if isinstance(block_context, TakingContext):
+        block_context.q, block_context.k, block_context.scale = q, k, scale
+        raise ScoringLayerReached
+    block_context.layers += 1
     layer = getattr(module, "layer_idx", None)
     keys = block_context.keys(layer, k, v)
     if layer in block_context.scoring_layers:
@@ -105,6 +122,8 @@ def _attention(
         block_context.found[layer] = LayerKeys(q[block_context.signal], keys, scale)
     if layer is not None and layer == block_context.last:
         raise ScoringLayerReached
+    if sliding_window is not None:
+        block_context.check_window(sliding_window)
     return block_context.attend(layer, q, k, v, scale)[None], None
 
 

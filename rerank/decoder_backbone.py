@@ -19,7 +19,8 @@ from rerank.block_interface import (
     register,
 )
 from rerank.cached_context import CachedContext, KeepingContext
-from rerank.packing import PackedPrompts
+from rerank.early_exit import end_early
+from rerank.packing import BlockTokens, PackedPrompts, PromptTokens, pack
 from rerank.passage_states import PassageStates
 from rerank.settings import RankerSettings
 
@@ -68,7 +69,9 @@ class DecoderBackbone:
             num_hidden_layers=last + 1,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        return cls(model.to(device).eval(), tokenizer, settings, config.num_hidden_layers)
+        backbone = cls(model.to(device).eval(), tokenizer, settings, config.num_hidden_layers)
+        end_early(model, last, lambda: _sample(backbone))
+        return backbone
 
     @property
     def last_layer(self) -> int:
@@ -191,6 +194,23 @@ def _scoring_heads(found: LayerKeys, chosen: LayerHeads, shares: torch.Tensor) -
     weights = torch.tensor(chosen.weights, device=shares.device)[:, None] * shares
     keys = k[:, [head // group for head in chosen.heads]]
     return ScoringHeads(q[:, list(chosen.heads)], keys, scale, weights)
+
+
+@torch.inference_mode()
+def _sample(backbone: DecoderBackbone) -> list[torch.Tensor]:
+    """What scores a small prompt: queries, and keys of passages."""
+    block = BlockTokens([0, 1, 2], [(0, 0)] * 3, [False] * 3)
+    prompt = PromptTokens(block, [block, block], block, [1, 2], 0)
+    prompts = pack(
+        [prompt],
+        backbone.settings,
+        pad_id=0,
+        query_position=backbone.query_position,
+        device=backbone.device,
+    )
+    rows = [token for span in prompts.layout.spans[0].passages for token in range(*span)]
+    heads = backbone.read(prompts).heads
+    return [part for head in heads for part in (head.q.float(), head.k[rows].float())]
 
 
 def _query_position(settings: RankerSettings, limit: int | None) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from configs.models import load_model
+from kernels import steady_linears
 from rerank.backbone import Backbone
 from rerank.decoder_backbone import DecoderBackbone
 from rerank.encoder_backbone import EncoderBackbone
@@ -49,9 +50,12 @@ def _load(
         raise ValueError(f"its settings say {settings.backbone}, and it is a {kind}")
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = dtype_of(dtype, place)
-    if kind == "encoder":
-        return EncoderBackbone.load(resolved, config, settings, place, precision)
-    return DecoderBackbone.load(resolved, config, settings, place, precision)
+    family: type[EncoderBackbone | DecoderBackbone] = (
+        EncoderBackbone if kind == "encoder" else DecoderBackbone
+    )
+    backbone = family.load(resolved, config, settings, place, precision)
+    steady_linears(backbone.model)
+    return backbone
 
 
 def kind_of(config: Any) -> str:

@@ -14,7 +14,7 @@ from rerank.candidates import as_candidates
 from rerank.packing import PackedPrompts, pack, tokenize
 from rerank.template import fill
 
-DECODERS = ("Llama", "Mistral", "Qwen2", "Qwen3")
+DECODERS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3")
 PASSAGES = [
     "Goethe wrote Faust, a tragedy in two parts.",
     {"id": "pear", "title": "Pear", "text": "A pear."},
@@ -47,7 +47,11 @@ def save_model(folder: Path, family: str, tokenizer: str, **changes: object) -> 
         options |= {"num_key_value_heads": 2, "head_dim": 12}
     if family == "Mistral":
         options["sliding_window"] = None
-    config = getattr(transformers, f"{family}Config")(**options | changes)
+    if family == "Gemma3":
+        options |= {"query_pre_attn_scalar": 12, "pad_token_id": 0}
+        options["layer_types"] = ["sliding_attention", "full_attention"] * 2
+    name = "Gemma3Text" if family == "Gemma3" else family  # the other one reads images too
+    config = getattr(transformers, f"{name}Config")(**options | changes)
     torch.manual_seed(3)
     kind = "ForCausalLM" if causal else "Model"
     getattr(transformers, f"{family}{kind}")(config).save_pretrained(folder)
@@ -96,7 +100,7 @@ def dense_run(folder: Path, texts: list[str], *, attends: bool, query_position: 
     """
     model = AutoModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    causal = model.config.model_type in {family.lower() for family in DECODERS}
+    causal = model.config.model_type.removesuffix("_text") in map(str.lower, DECODERS)
     ids: list[int] = []
     positions: list[int] = []
     special: list[bool] = []
@@ -140,12 +144,14 @@ def dense_run(folder: Path, texts: list[str], *, attends: bool, query_position: 
     )
 
 
-def dense_mass(run: DenseRun, layer: int, signals: list[int]) -> torch.Tensor:
+def dense_mass(
+    run: DenseRun, layer: int, signals: list[int], heads: list[int] | slice = slice(None)
+) -> torch.Tensor:
     """BlockRank's score: the signals' attention to passages alone, summed a passage, mean of heads.
 
     A softmax over passage tokens alone is the softmax over all, divided by the passages' share.
     """
-    weights = run.attentions[layer][0].double()[:, signals].masked_fill(run.special, 0.0)
+    weights = run.attentions[layer][0].double()[heads][:, signals].masked_fill(run.special, 0.0)
     received = torch.stack([weights[..., block].sum(-1) for block in run.blocks[1:-1]], dim=-1)
     return (received / received.sum(-1, keepdim=True)).mean(dim=(0, 1))
 
