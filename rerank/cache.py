@@ -204,20 +204,28 @@ class PassageCache:
         return passage_scores(readout, scored, backbone.settings)[0].tolist()
 
     def _query(self, query: str, behind: int) -> tuple[PackedPrompts, list[int]]:
-        """The packed query block, and the lengths of the blocks of its row; padding is one."""
-        backbone = self.backbone
-        texts = fill(backbone.settings, query, [])
-        (prompt,) = tokenize(backbone.tokenizer, backbone.settings, [texts])
+        """The packed query block, and the lengths of the blocks of its row; padding is one.
+
+        Where it attends to passages it starts at the model's query position, or else `behind` them.
+        """
+        backbone, settings = self.backbone, self.backbone.settings
+        texts = fill(settings, query, [])
+        (prompt,) = tokenize(backbone.tokenizer, settings, [texts])
+        alone = replace(settings, query_attends=False)
         packed = pack(
             [prompt._replace(instruction=BlockTokens([], [], []))],
-            backbone.settings,
+            alone,
             pad_id=backbone.pad_id,
-            query_position=behind if backbone.query_position is None else backbone.query_position,
+            query_position=None,
             device=backbone.device,
         )
-        own = len(prompt.query.ids)
-        rest = len(packed.input_ids) - own
-        return packed, [own, rest] if rest else [own]
+        own, rows = len(prompt.query.ids), len(packed.input_ids)
+        if settings.query_attends:
+            start = behind if backbone.query_position is None else backbone.query_position
+            positions = packed.positions.clone()
+            positions[:own] += start
+            packed = replace(packed, positions=positions)
+        return packed, [own, rows - own] if rows > own else [own]
 
     def _parts(self, places: list[_Place]) -> Iterator[list[_Place]]:
         """`places` in order, in parts of bounded size where scores need no other passage."""

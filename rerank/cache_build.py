@@ -41,7 +41,6 @@ _SHARD_BYTES = 1 << 26
 _BATCH_TOKENS = 4096
 _WINDOW = 256
 Item = TypeVar("Item")
-_NOTHING = BlockTokens([], [], [])
 
 
 class Start(NamedTuple):
@@ -195,7 +194,8 @@ def _shard(
 ) -> CacheShard:
     parts = []
     for batch in _batches(group):
-        prompt = PromptTokens(begun.instruction, [block for _, block in batch], _NOTHING, [], 0)
+        blocks = [block for _, block in batch]
+        prompt = PromptTokens(begun.instruction, blocks, begun.instruction, [], 0)
         states, special = _read(backbone, prompt)
         before = len(begun.instruction.ids)
         lengths = [len(block.ids) for _, block in batch]
@@ -230,8 +230,10 @@ def _batches(
 
 def _read(backbone: Backbone, prompt: PromptTokens) -> tuple[PassageStates, torch.Tensor]:
     """The states of one prompt's instruction and passages, and its key mask [T]."""
+    # A query of one token stands for all: no passage sees it.
+    query = BlockTokens([backbone.pad_id], [(0, 0)], [True])
     packed = pack(
-        [prompt._replace(query=_NOTHING, signal=[])],
+        [prompt._replace(query=query, signal=[0])],
         backbone.settings,
         pad_id=backbone.pad_id,
         query_position=backbone.query_position,
