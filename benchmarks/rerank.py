@@ -1,17 +1,18 @@
 """The reranker beside its peers, in one run on one machine, on the same passages.
 
-Enters: shapes. Leaves: one table on stdout: milliseconds a query for N passages, of
+Enters: options. Leaves: one table on stdout: milliseconds a query for N passages, and the memory
+it takes, of
 
-  ours           BlockRanker over MiniLM, passages and query read for this query
-  cross-encoder  sentence-transformers' CrossEncoder of the same shape (MiniLM with a head), whose
-                 batches are padded and sorted by length as it does by default
-  full           the same MiniLM reading all passages and the query as one sequence (at the largest
-                 N only where its L x L attention is affordable)
+  ours           BlockRanker: passages and query read for this query
+  cached         BlockRanker over passages read before (`cache`): the query alone is read
+  cross-encoder  sentence-transformers' CrossEncoder of MiniLM's shape with a head, which sorts its
+                 pairs by length and pads batches of 32, as it does by default; 256 tokens a pair
+  full           MiniLM reading all passages and the query as one sequence by torch's
+                 scaled_dot_product_attention
 
-`--json` prints one object: what `provenance.py` records, `model`, `dtype`, `passage_tokens` (by N),
-`ms` (by system, by N), `cross_encoder_ratio` (cross-encoder / ours at the largest N),
-`full_ratio` (full / ours at the largest N that full ran), `growth` (ours, the largest N over half
-of it; its tokens grow a little differently), `peak_mb`.
+Every system runs in a process of its own, and all take turns: a ratio is the median over rounds of
+times taken one after the other, so that a machine that is busy now and then is so for all. Memory
+is the most that the process has held so far (N grows) above what it held when its model was loaded.
 
     python benchmarks/rerank.py --quick --json
 """
@@ -20,10 +21,13 @@ import argparse
 import json
 import resource
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 # This file is called as the package it measures, and its folder comes first otherwise.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -32,10 +36,26 @@ import numpy as np
 import torch
 from provenance import provenance
 
-from configs.models import find_model
-from rerank import BlockRanker
-
+QUERY = "which library function opens a file for a search engine"
 WORDS = ["search", "query", "passage", "rank", "token", "index", "vector", "block", "attention"]
+SYSTEMS = ("ours", "cached", "cross-encoder", "full")
+MAX_PAIR_TOKENS = 256
+Rank = Callable[[], object]
+
+
+class Plan(NamedTuple):
+    """What is measured: `full` reads all passages as one text, and does not at more than that."""
+
+    counts: tuple[int, ...]
+    mean_tokens: int
+    rounds: int
+    full_up_to: int
+
+
+PLAN = Plan((10, 50, 100, 200, 500), 100, 5, 500)
+QUICK = Plan((10, 25, 50), 60, 3, 25)
+# A call that takes so long is not repeated.
+LONG_MS = 15_000
 
 
 def make_passages(count: int, mean_tokens: int, seed: int = 0) -> list[str]:
@@ -47,101 +67,217 @@ def make_passages(count: int, mean_tokens: int, seed: int = 0) -> list[str]:
     return [" ".join(generator.choice(WORDS, length)) for length in lengths]
 
 
-def median_ms(call: Callable[[], object], repeats: int) -> float:
-    """The median of `repeats` timed calls after one that is not."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
+def ours(model: str) -> Callable[[list[str]], Rank]:
+    """Our reranker as it is called without a cache."""
+    from rerank import BlockRanker
+
+    ranker = BlockRanker.from_pretrained(model, "cpu")
+    return lambda passages: lambda: ranker.rerank(QUERY, passages)
 
 
-def cross_encoder(folder: str) -> Callable[[str, list[str]], object]:
+def cached(model: str) -> Callable[[list[str]], Rank]:
+    """Our reranker over a cache in memory, made before the clock runs."""
+    from rerank import BlockRanker
+
+    ranker = BlockRanker.from_pretrained(model, "cpu")
+
+    def prepare(passages: list[str]) -> Rank:
+        kept = ranker.cache(passages)
+        return lambda: kept.rerank(QUERY)
+
+    return prepare
+
+
+def cross_encoder(_: str) -> Callable[[list[str]], Rank]:
     """sentence-transformers' own, with an untrained head: its time is that of a trained one."""
     from sentence_transformers import CrossEncoder
 
-    model = CrossEncoder(folder, num_labels=1, device="cpu", max_length=256)
-    return lambda query, passages: model.predict([(query, text) for text in passages])
+    from configs.models import find_model
+
+    model = CrossEncoder(
+        find_model("minilm"), num_labels=1, device="cpu", max_length=MAX_PAIR_TOKENS
+    )
+    return lambda passages: lambda: model.rank(QUERY, passages)
 
 
-def full_attention(folder: str) -> Callable[[str, list[str]], object]:
+def full_attention(_: str) -> Callable[[list[str]], Rank]:
     """One sequence of everything; positions are taken modulo what MiniLM has, for time alone."""
     from transformers import AutoModel, AutoTokenizer
 
+    from configs.models import find_model
+
+    folder = find_model("minilm")
     model = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    def run(query: str, passages: list[str]) -> object:
-        ids = [i for row in tokenizer([*passages, query])["input_ids"] for i in row]
+    def run(passages: list[str]) -> object:
+        ids = [i for row in tokenizer([*passages, QUERY])["input_ids"] for i in row]
         positions = torch.arange(len(ids)) % model.config.max_position_embeddings
         with torch.inference_mode():
             return model(input_ids=torch.tensor([ids]), position_ids=positions[None])
 
-    return run
+    return lambda passages: lambda: run(passages)
 
 
-def measure(
-    counts: list[int], mean_tokens: int, repeats: int, full_up_to: int
-) -> dict[str, object]:
-    """Milliseconds a query of every system at every N."""
-    folder = find_model("minilm")
-    ranker = BlockRanker.from_pretrained()
-    systems = {
-        "ours": ranker.rerank,
-        "cross-encoder": cross_encoder(folder),
-        "full": full_attention(folder),
-    }
-    query = "which library function opens a file for a search engine"
-    ms: dict[str, dict[int, float]] = {name: {} for name in systems}
-    tokens = {}
-    for count in counts:
-        passages = make_passages(count, mean_tokens)
-        tokens[count] = sum(ranker.token_counts(passages))
-        for name, run in systems.items():
-            if name != "full" or count <= full_up_to:
-                ms[name][count] = median_ms(lambda run=run, p=passages: run(query, p), repeats)
-    largest, full_largest = counts[-1], max(ms["full"], default=None)
+MAKERS = dict(zip(SYSTEMS, (ours, cached, cross_encoder, full_attention), strict=True))
+
+
+def held_mb() -> float:
+    """The most memory this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def work(system: str, model: str) -> None:
+    """A worker: a line {count, mean_tokens} in, one call, a line {ms, peak_mb} out."""
+    torch.manual_seed(0)
+    prepare = MAKERS[system](model)
+    prepare(make_passages(4, 8))()
+    loaded = held_mb()
+
+    @cache
+    def ready(count: int, mean_tokens: int) -> Rank:
+        return prepare(make_passages(count, mean_tokens))
+
+    print(json.dumps({"loaded_mb": loaded}), flush=True)
+    for line in sys.stdin:
+        call = ready(**json.loads(line))
+        start = time.perf_counter()
+        call()
+        ms = 1000 * (time.perf_counter() - start)
+        print(json.dumps({"ms": ms, "peak_mb": held_mb() - loaded}), flush=True)
+
+
+class Worker:
+    """The process that one system runs in."""
+
+    def __init__(self, system: str, model: str) -> None:
+        command = [sys.executable, __file__, "--worker", system, "--model", model]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.loaded_mb: float = self._answer()["loaded_mb"]
+
+    def call(self, count: int, mean_tokens: int) -> dict[str, float]:
+        """One call: its milliseconds, and the peak of memory so far."""
+        assert self.process.stdin is not None
+        print(json.dumps({"count": count, "mean_tokens": mean_tokens}), file=self.process.stdin)
+        self.process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _answer(self) -> dict[str, float]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(self.process.args)} ended early")  # type: ignore[arg-type]
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+
+def measure(plan: Plan, model: str, systems: Sequence[str]) -> dict[str, Any]:
+    """Times, memory and ratios of every system at every N."""
+    from rerank import BlockRanker
+
+    counter = BlockRanker.from_pretrained(model, "cpu")
+    tokens = {n: sum(counter.token_counts(make_passages(n, plan.mean_tokens))) for n in plan.counts}
+    del counter
+    workers = {system: Worker(system, model) for system in systems}
+    times: dict[str, dict[int, list[float]]] = {system: {} for system in systems}
+    peaks: dict[str, dict[int, float]] = {system: {} for system in systems}
+    for count in plan.counts:
+        running = [s for s in systems if s != "full" or count <= plan.full_up_to]
+        for turn in range(1 + plan.rounds):
+            for system in list(running):
+                answer = workers[system].call(count, plan.mean_tokens)
+                peaks[system][count] = answer["peak_mb"]
+                if turn == 0 and answer["ms"] > LONG_MS:
+                    running.remove(system)
+                elif turn == 0:
+                    continue  # the first call warms up
+                times[system].setdefault(count, []).append(answer["ms"])
+    for worker in workers.values():
+        worker.close()
     return {
-        "model": "minilm",
+        "model": model,
         "dtype": "float32",
         "passage_tokens": tokens,
-        "ms": ms,
-        "cross_encoder_ratio": ms["cross-encoder"][largest] / ms["ours"][largest],
-        "full_ratio": full_largest and ms["full"][full_largest] / ms["ours"][full_largest],
-        "growth": ms["ours"][largest] / ms["ours"][largest // 2],
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "ms": {s: {n: statistics.median(t) for n, t in row.items()} for s, row in times.items()},
+        "peak_mb": peaks,
+        "loaded_mb": {system: worker.loaded_mb for system, worker in workers.items()},
+        "ratios": ratios(times),
+        "growth": growth(times, tokens),
     }
+
+
+def ratios(times: dict[str, dict[int, list[float]]]) -> dict[str, dict[int, float]]:
+    """How many times longer a peer takes than one of ours: the median over rounds."""
+    found: dict[str, dict[int, float]] = {}
+    for own in ("ours", "cached"):
+        for peer in ("cross-encoder", "full"):
+            both = set(times.get(own, {})) & set(times.get(peer, {}))
+            for n in sorted(both):
+                rounds = zip(times[peer][n], times[own][n], strict=False)
+                row = found.setdefault(f"{peer} / {own}", {})
+                row[n] = statistics.median(a / b for a, b in rounds)
+    return found
+
+
+def growth(times: dict[str, dict[int, list[float]]], tokens: dict[int, int]) -> dict[str, float]:
+    """The exponent p of time ~ tokens^p between the second smallest and the largest N."""
+    found = {}
+    for system, row in times.items():
+        low, high = sorted(row)[1], max(row)
+        if low < high:
+            time_ratio = statistics.median(row[high]) / statistics.median(row[low])
+            found[system] = float(np.log(time_ratio) / np.log(tokens[high] / tokens[low]))
+    return found
+
+
+def print_tables(result: dict[str, Any]) -> None:
+    """The result as text."""
+    for name in (*provenance(), "model", "dtype"):
+        print(f"{name:<24} {result[name]}")
+    counts = list(result["passage_tokens"])
+
+    def line(name: str, row: dict[int, float], digits: int, note: str) -> None:
+        cells = (f"{row[n]:>10.{digits}f}" if n in row else f"{'-':>10}" for n in counts)
+        print(f"{name:<24} " + " ".join(cells) + f"  {note}")
+
+    line("passages", {n: n for n in counts}, 0, "")
+    line("their tokens", result["passage_tokens"], 0, "")
+    for system, row in result["ms"].items():
+        line(system, row, 1, "ms a query")
+    for name, row in result["ratios"].items():
+        line(name, row, 2, "times as long")
+    for system, row in result["peak_mb"].items():
+        line(system, row, 0, f"MiB at most, above {result['loaded_mb'][system]:.0f} when loaded")
+    for system, power in result["growth"].items():
+        print(f"{system:<24} time grows as tokens to the power {power:.2f}")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="The reranker beside its peers.")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer passages, under 50 s on 2 cores"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer passages, about a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--model", default="minilm", help="our model (%(default)s)")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
+    parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    if arguments.quick:
-        result = measure([10, 25, 50], mean_tokens=60, repeats=3, full_up_to=25)
-    else:
-        result = measure([10, 50, 100, 200], mean_tokens=100, repeats=5, full_up_to=50)
+    if arguments.worker:
+        work(arguments.worker, arguments.model)
+        return
+    result = measure(QUICK if arguments.quick else PLAN, arguments.model, arguments.systems)
     result = {**provenance(), **result}
     if arguments.json:
         print(json.dumps(result))
-        return
-    for name in (*provenance(), "model", "dtype"):
-        print(f"{name:<14} {result[name]}")
-    counts = list(result["passage_tokens"])
-    print(f"{'passages':<14} " + " ".join(f"{count:>9}" for count in counts))
-    print(f"{'tokens':<14} " + " ".join(f"{t:>9}" for t in result["passage_tokens"].values()))
-    for name, row in result["ms"].items():
-        cells = (f"{row[count]:>9.1f}" if count in row else f"{'-':>9}" for count in counts)
-        print(f"{name:<14} " + " ".join(cells) + "  ms")
-    for name in ("cross_encoder_ratio", "full_ratio", "growth", "peak_mb"):
-        print(f"{name:<20} {result[name]:.2f}")
+    else:
+        print_tables(result)
 
 
 if __name__ == "__main__":
