@@ -21,13 +21,17 @@ class Candidate(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """A ranked passage: its score (higher is better), its rank from 1 and the one it came with."""
+    """A ranked passage: its score (higher is better), its rank from 1 and the one it came with.
+
+    `probability` that it is relevant, where the reranker's settings have a map to one.
+    """
 
     id: str
     score: float
     rank: int
     original_rank: int
     passage: Any
+    probability: float | None = None
 
 
 def as_candidates(passages: Sequence[Any], first: int = 0) -> list[Candidate]:
@@ -52,11 +56,22 @@ def as_candidates(passages: Sequence[Any], first: int = 0) -> list[Candidate]:
     return candidates
 
 
-def ranked(candidates: Sequence[Candidate], scores: Sequence[float]) -> list[Ranked]:
+def ranked(
+    candidates: Sequence[Candidate],
+    scores: Sequence[float],
+    probabilities: Sequence[float] | None = None,
+) -> list[Ranked]:
     """`candidates` by (score descending, id)."""
     order = sorted(range(len(candidates)), key=lambda i: (-scores[i], candidates[i].id))
     return [
-        Ranked(candidates[place].id, scores[place], rank, place + 1, candidates[place].given)
+        Ranked(
+            id=candidates[place].id,
+            score=scores[place],
+            rank=rank,
+            original_rank=place + 1,
+            passage=candidates[place].given,
+            probability=None if probabilities is None else probabilities[place],
+        )
         for rank, place in enumerate(order, 1)
     ]
 

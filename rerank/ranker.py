@@ -14,10 +14,12 @@ import torch
 
 from configs.models import MINILM
 from rerank.backbone import Backbone
+from rerank.calibration import calibrated, content_free_texts, with_passages_of
 from rerank.candidates import Candidate, Ranked, as_candidates, ranked
 from rerank.highlights import Highlights, highlights
 from rerank.loading import load_backbone
 from rerank.packing import PromptTokens, pack, tokenize
+from rerank.probability import probabilities
 from rerank.scoring import passage_scores
 from rerank.template import fill
 
@@ -83,7 +85,7 @@ class BlockRanker:
         lists = [as_candidates(passages) for passages in passage_lists]
         found = self.scores_batch(queries, lists)
         return [
-            ranked(candidates, scores)[:top_k]
+            ranked(candidates, scores, probabilities(scores, self.settings.probability))[:top_k]
             for candidates, scores in zip(lists, found, strict=True)
         ]
 
@@ -97,6 +99,16 @@ class BlockRanker:
     ) -> list[list[float]]:
         """The scores of each query's candidates, in their order."""
         prompts = self._prompts(queries, candidate_lists)
+        if self.settings.calibration == "none" or not prompts:
+            return self._read(prompts)
+        texts = content_free_texts(self.settings)
+        (free,) = tokenize(self.backbone.tokenizer, self.settings, [texts])
+        found = self._read([*prompts, *(with_passages_of(free, prompt) for prompt in prompts)])
+        pairs = zip(found[: len(prompts)], found[len(prompts) :], strict=True)
+        return [calibrated(scores, prior) for scores, prior in pairs]
+
+    def _read(self, prompts: Sequence[PromptTokens]) -> list[list[float]]:
+        """The scores of each prompt's passages, before any calibration."""
         parts = [
             (number, part) for number, prompt in enumerate(prompts) for part in self._parts(prompt)
         ]

@@ -118,8 +118,15 @@ def _as_json(request: Request, results: Sequence["Ranked"], model: str) -> dict[
         "model": model,
         "id": request.id,
         "query": request.query,
-        "results": [result._asdict() for result in results],
+        "results": [_told(result) for result in results],
     }
+
+
+def _told(result: "Ranked") -> dict[str, Any]:
+    told = result._asdict()
+    if result.probability is None:
+        del told["probability"]
+    return told
 
 
 def _print(request: Request, results: Sequence["Ranked"], titled: bool) -> None:
