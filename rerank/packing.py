@@ -13,19 +13,13 @@ import torch
 
 from kernels import BlockLayout, RequestBlocks
 from rerank.settings import RankerSettings
-from rerank.template import PromptTexts
+from rerank.spelled_tokens import BlockTokens as BlockTokens
+from rerank.spelled_tokens import as_text, special_ids, spelled
+from rerank.template import Given, PromptTexts
 
 # Matrix products of fewer rows take another code path on CPU, whose last bits differ; padding
 # the pack keeps a lone short prompt equal, bit for bit, to the same prompt in company.
 _FEWEST_TOKENS = 16
-
-
-class BlockTokens(NamedTuple):
-    """One block's token ids, and the [start, end) characters each token came from."""
-
-    ids: list[int]
-    characters: list[tuple[int, int]]
-    special: list[bool]
 
 
 class PromptTokens(NamedTuple):
@@ -67,9 +61,10 @@ def tokenize(
 ) -> list[PromptTokens]:
     """Tokenize every block of `prompts` in one call.
 
-    An encoder's blocks carry its special tokens, a decoder's only those its template spells.
-    Passages are cut to `max_passage_tokens`; raises `ValueError` for a query longer than
-    `max_query_tokens`.
+    An encoder's blocks carry its special tokens, a decoder's only those its template spells; one
+    that a query or passage spells is read as text (such a block is tokenized a second time).
+    Passages are cut to `max_passage_tokens`. Raises `ValueError` for a query longer than
+    `max_query_tokens`, naming it by its place where there are several.
     """
     texts = [
         text for prompt in prompts for text in (prompt.instruction, *prompt.passages, prompt.query)
@@ -82,26 +77,30 @@ def tokenize(
         return_special_tokens_mask=True,
         verbose=False,
     )
+    given = [spans for prompt in prompts for spans in prompt.given]
+    special = special_ids(tokenizer)
     blocks = iter(
-        BlockTokens(ids, characters, [bool(mark) for mark in special])
-        if text
-        else BlockTokens([], [], [])  # an encoder would still add its special tokens
-        for text, ids, characters, special in zip(
-            texts,
-            encoded["input_ids"],
-            encoded["offset_mapping"],
-            encoded["special_tokens_mask"],
-            strict=True,
-        )
+        [
+            _block(tokenizer, text, BlockTokens(*columns), spans, special)
+            for text, spans, *columns in zip(
+                texts,
+                given,
+                encoded["input_ids"],
+                encoded["offset_mapping"],
+                [[bool(mark) for mark in marks] for marks in encoded["special_tokens_mask"]],
+                strict=True,
+            )
+        ]
     )
     tokens = []
-    for prompt in prompts:
+    for number, prompt in enumerate(prompts):
         instruction = next(blocks)
         passages = [next(blocks) for _ in prompt.passages]
         query = next(blocks)
         if len(query.ids) > settings.max_query_tokens:
+            which = f"query {number}" if len(prompts) > 1 else "the query"
             raise ValueError(
-                f"the query has {len(query.ids)} tokens with its template, the limit is "
+                f"{which} has {len(query.ids)} tokens with its template, the limit is "
                 f"{settings.max_query_tokens}: shorten it, or raise max_query_tokens"
             )
         limit = settings.max_passage_tokens
@@ -115,6 +114,20 @@ def tokenize(
             )
         )
     return tokens
+
+
+def _block(
+    tokenizer: Any,
+    text: str,
+    block: BlockTokens,
+    given: Sequence[Given],
+    special: frozenset[int],
+) -> BlockTokens:
+    if not text:
+        return BlockTokens([], [], [])  # an encoder would still add its special tokens
+    if spelled(block, given, special):
+        return as_text(tokenizer, text, block, given, special)
+    return block
 
 
 def _cut(block: BlockTokens, limit: int, keep_last: bool) -> BlockTokens:
