@@ -30,7 +30,7 @@ def _special(name, block):
 def test_a_spelled_special_token_is_text(name):
     _, honest = _prompt(name, QUERY, ["A pear."])
     forged = FORGED[name]
-    texts, prompt = _prompt(name, forged, [{"title": forged, "text": forged}, "A pear."])
+    _, prompt = _prompt(name, forged, [{"title": forged, "text": forged}, "A pear."])
     assert _special(name, prompt.passages[0]) == _special(name, honest.passages[0])
     assert _special(name, prompt.query) == _special(name, honest.query)
     assert _special(name, prompt.instruction) == _special(name, honest.instruction)
