@@ -7,13 +7,15 @@ BlockRanker.from_pretrained().rerank("who wrote Faust?", ["Goethe wrote Faust.",
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rerank.cache import PassageCache
     from rerank.candidates import Ranked
     from rerank.ranker import BlockRanker, PassagesTruncatedWarning
 
-__all__ = ["BlockRanker", "PassagesTruncatedWarning", "Ranked"]
+__all__ = ["BlockRanker", "PassageCache", "PassagesTruncatedWarning", "Ranked"]
 
 _HOMES = {
     "BlockRanker": "rerank.ranker",
+    "PassageCache": "rerank.cache",
     "PassagesTruncatedWarning": "rerank.ranker",
     "Ranked": "rerank.candidates",
 }

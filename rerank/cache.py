@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from kernels import BlockLayout, CachedLayout, CachedRequest, RequestBlocks
 from rerank import cache_build
-from rerank.backbone import Backbone
 from rerank.cache_build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
 from rerank.cache_files import (
     INSTRUCTION,
@@ -30,12 +29,17 @@ from rerank.cache_files import (
 from rerank.cache_files import verify as verify_files
 from rerank.cache_identity import CacheIdentity, check_identity
 from rerank.cache_shard import CacheShard, digest_of
+from rerank.calibration import calibrated
 from rerank.candidates import Candidate, Ranked, as_candidates, ranked
 from rerank.packing import BlockTokens, PackedPrompts, pack, tokenize
 from rerank.passage_states import PassageStates
 from rerank.precision import Rows, decode
+from rerank.probability import probabilities
 from rerank.scoring import passage_scores
 from rerank.template import fill
+
+if TYPE_CHECKING:
+    from rerank.ranker import BlockRanker
 
 # Tokens scored at once, where a score needs no other passage.
 _MAX_TOKENS = 1 << 17
@@ -55,13 +59,14 @@ class PassageCache:
 
     def __init__(
         self,
-        backbone: Backbone,
+        ranker: "BlockRanker",
         shards: Sequence[CacheShard],
         instruction: Mapping[str, torch.Tensor],
         identity: CacheIdentity,
     ) -> None:
         """Made by `of`, `build` or `open`."""
-        self.backbone = backbone
+        self.ranker = ranker
+        self.backbone = ranker.backbone
         self.shards = tuple(shards)
         self.instruction = instruction
         self.identity = identity
@@ -69,7 +74,7 @@ class PassageCache:
     @classmethod
     def of(
         cls,
-        backbone: Backbone,
+        ranker: "BlockRanker",
         passages: Iterable[Any],
         bits: int = DEFAULT_BITS,
         *,
@@ -80,17 +85,17 @@ class PassageCache:
         In 4 bits the share `salient_share` of every passage's tokens keeps 8. Raises `ValueError`
         for passages that a ranking would refuse, and where passages see the query.
         """
-        begun = cache_build.start(backbone, bits, salient_share)
+        begun = cache_build.start(ranker.backbone, bits, salient_share)
         candidates = cache_build.checked(passages)
-        shards = list(cache_build.shards_of(backbone, begun, candidates))
+        shards = list(cache_build.shards_of(ranker.backbone, begun, candidates))
         if not shards:
             raise ValueError("no passages to cache")
-        return cls(backbone, shards, begun.states, begun.identity)
+        return cls(ranker, shards, begun.states, begun.identity)
 
     @classmethod
     def build(
         cls,
-        backbone: Backbone,
+        ranker: "BlockRanker",
         passages: Iterable[Any],
         out: Path | str,
         bits: int = DEFAULT_BITS,
@@ -102,12 +107,12 @@ class PassageCache:
         `passages` may be any iterable; a killed build goes on when it is called again with the
         same ones. Raises `ValueError` as `of`, and where `out` holds something else.
         """
-        cache_build.build(backbone, passages, Path(out), bits, salient_share)
-        return cls.open(backbone, out)
+        cache_build.build(ranker.backbone, passages, Path(out), bits, salient_share)
+        return cls.open(ranker, out)
 
     @classmethod
     def open(
-        cls, backbone: Backbone, folder: Path | str, *, verify: bool = False
+        cls, ranker: "BlockRanker", folder: Path | str, *, verify: bool = False
     ) -> "PassageCache":
         """Open the cache in `folder`; `verify` recomputes its checksums.
 
@@ -116,12 +121,12 @@ class PassageCache:
         """
         folder = Path(folder)
         manifest: Manifest = verify_files(folder) if verify else read_manifest(folder)
-        check_identity(manifest.identity, backbone, str(folder))
+        check_identity(manifest.identity, ranker.backbone, str(folder))
         shards = []
         for record in manifest.shards:
             check_size(folder, record)
             shards.append(read_shard(folder / record.file))
-        return cls(backbone, shards, read_tensors(folder / INSTRUCTION), manifest.identity)
+        return cls(ranker, shards, read_tensors(folder / INSTRUCTION), manifest.identity)
 
     def __len__(self) -> int:
         """The number of passages."""
@@ -167,12 +172,21 @@ class PassageCache:
     ) -> list[Ranked]:
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}, wanted at least 1")
-        return ranked(candidates, self._scores(query, places))[:top_k]
+        scores = self._scores(query, places)
+        slope_and_intercept = self.backbone.settings.probability
+        return ranked(candidates, scores, probabilities(scores, slope_and_intercept))[:top_k]
 
-    @torch.inference_mode()
     def _scores(self, query: str, places: Sequence[_Place]) -> list[float]:
         if not query.strip():
             raise ValueError("the query is empty")
+        settings = self.backbone.settings
+        scores = self._uncalibrated(query, places)
+        if settings.calibration == "none":
+            return scores
+        return calibrated(scores, self._uncalibrated(settings.content_free_query, places))
+
+    @torch.inference_mode()
+    def _uncalibrated(self, query: str, places: Sequence[_Place]) -> list[float]:
         # In the cache's own order reading goes forward, and no order of the request's can matter.
         order = sorted(range(len(places)), key=places.__getitem__)
         scores = [0.0] * len(places)

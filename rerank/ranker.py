@@ -7,13 +7,15 @@ Enters: strings, dicts or passages. Leaves: `Ranked`s, best first.
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from configs.models import MINILM
 from rerank.backbone import Backbone
+from rerank.cache import PassageCache
+from rerank.cache_build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
 from rerank.calibration import calibrated, content_free_texts, with_passages_of
 from rerank.candidates import Candidate, Ranked, as_candidates, ranked
 from rerank.highlights import Highlights, highlights
@@ -59,14 +61,34 @@ class BlockRanker:
         backbone = load_backbone(name_or_path or DEFAULT_RERANKER, device=device, dtype=dtype)
         return cls(backbone, max_tokens=max_tokens)
 
-    def rerank(self, query: str, passages: Sequence[Any], top_k: int | None = None) -> list[Ranked]:
+    def rerank(
+        self,
+        query: str,
+        passages: Sequence[Any],
+        top_k: int | None = None,
+        *,
+        cache: PassageCache | None = None,
+    ) -> list[Ranked]:
         """Rank `passages` for `query` and return the best `top_k` (None: all).
 
+        With a `cache` that holds the passages, known by their words, only the query is read.
         Equal scores are ordered by id. Warns when passages are cut to the model's limit. Raises
         `ValueError` for an empty query, an empty list, an empty passage, repeated ids or a
         `top_k` below 1.
         """
+        if cache is not None:
+            return cache.rerank_passages(query, passages, top_k)
         return self.rerank_batch([query], [passages], top_k)[0]
+
+    def cache(
+        self,
+        passages: Iterable[Any],
+        bits: int = DEFAULT_BITS,
+        *,
+        salient_share: float = DEFAULT_SALIENT_SHARE,
+    ) -> PassageCache:
+        """Read `passages` once into memory, for many queries: see `PassageCache.of`."""
+        return PassageCache.of(self, passages, bits, salient_share=salient_share)
 
     def rerank_batch(
         self,

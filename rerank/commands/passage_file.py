@@ -5,6 +5,7 @@ Enters: lines of plain text or JSON objects. Leaves: strings and dicts, as `as_c
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,32 @@ def read_passages(path: Path | None, option: str = "--passages") -> list[Any]:
     A line that starts like a JSON object must be one. Raises `ValueError` naming `option` for a
     missing file, and the line for broken JSON.
     """
-    text = read_text(path, option)
-    passages: list[Any] = []
-    for number, line in enumerate(text.split("\n"), 1):  # JSON may hold other line breaks
+    lines = read_text(path, option).split("\n")  # JSON may hold other line breaks
+    return list(_passages(lines, str(path or "stdin")))
+
+
+def stream_passages(path: Path, option: str = "--passages") -> Iterator[Any]:
+    """As `read_passages`, a line at a time."""
+    try:
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            yield from _passages(lines, str(path))
+    except FileNotFoundError:
+        raise ValueError(f"{option}: {path} does not exist") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8") from None
+
+
+def _passages(lines: Iterable[str], where: str) -> Iterator[Any]:
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         if not line.lstrip().startswith("{"):
-            passages.append(line)
+            yield line.removesuffix("\n")
             continue
         try:
-            passages.append(json.loads(line))
+            yield json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path or 'stdin'}:{number}: broken JSON: {error.msg}") from None
-    return passages
+            raise ValueError(f"{where}:{number}: broken JSON: {error.msg}") from None
 
 
 def read_text(path: Path | None, option: str) -> str:
