@@ -215,7 +215,7 @@ def test_what_is_not_in_the_cache_is_refused(minilm_ranker):
 def test_unknown_precisions_are_refused(minilm_ranker):
     with pytest.raises(ValueError, match="bits is 5, wanted 32, 16, 8, 4"):
         minilm_ranker.cache(PASSAGES, bits=5)
-    with pytest.raises(ValueError, match="salient share is 1.5, wanted 0 or more"):
+    with pytest.raises(ValueError, match=r"the salient share is 1\.5"):
         minilm_ranker.cache(PASSAGES, bits=4, salient_share=1.5)
 
 

@@ -1,0 +1,234 @@
+"""Passage caches on disk: whole or not at all, resumed byte for byte, refused when not ours."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores
+
+from rerank import PassageCache, PassagesTruncatedWarning
+from rerank.cache_build import build
+
+ROOT = Path(__file__).resolve().parents[2]
+MANY = [
+    {"id": f"p{n}", "title": "", "text": f"Passage {n}. " + "Rain fell. " * n} for n in range(9)
+]
+IDS = [passage["id"] for passage in MANY]
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Shards of three passages or so."""
+    monkeypatch.setattr("rerank.cache_build._SHARD_BYTES", 1)
+    monkeypatch.setattr("rerank.cache_build._BATCH_TOKENS", 40)
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    folder = save_model(tmp_path_factory.mktemp("llama"), "Llama", "smollm2")
+    return load_ranker(
+        folder,
+        "backbone: decoder\nquery_in_instruction: false\ninstruction: 'Rank.\\n'\n"
+        "passage: '{text}\\n'\nquery: '{query}?'\nquery_attends: true\nsignal: last\n"
+        "score: mass\nlayer: 2\n",
+    )
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("which", ["minilm", "decoder"])
+@pytest.mark.parametrize("bits", [32, 16, 8, 4])
+def test_a_cache_on_disk_is_the_one_in_memory(which, bits, minilm_ranker, decoder, tmp_path):
+    ranker = minilm_ranker if which == "minilm" else decoder
+    cache = PassageCache.build(ranker, iter(MANY), tmp_path, bits)
+    assert len(cache.shards) > 2
+    assert (len(cache), cache.ids) == (9, IDS)
+    assert cache.scores(QUERY, IDS) == ranker.cache(MANY, bits).scores(QUERY, IDS)
+    some = [IDS[i] for i in (8, 0, 5, 3)]
+    assert PassageCache.open(ranker, tmp_path, verify=True).scores(QUERY, some) == (
+        ranker.cache(MANY, bits).scores(QUERY, some)
+    )
+    if bits == 32:
+        assert cache.scores(QUERY, IDS) == scores(ranker, QUERY, MANY)
+
+
+def test_states_on_disk_are_mapped_not_read(minilm_ranker, tmp_path):
+    """A cache may be larger than the memory there is."""
+    cache = PassageCache.build(minilm_ranker, MANY, tmp_path, 32)
+    maps = Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else None
+    if maps is None:
+        pytest.skip("this system does not tell what is mapped")
+    assert sum(line.endswith(".safetensors") for line in maps.splitlines()) >= len(cache.shards)
+
+
+@pytest.mark.parametrize(("stop_at", "kept"), [(1, 0), (3, 1), (5, 2)])
+def test_a_killed_build_goes_on_to_the_same_bytes(
+    minilm_ranker, tmp_path, monkeypatch, stop_at, kept
+):
+    backbone = minilm_ranker.backbone
+    build(backbone, MANY, tmp_path / "whole", 4, 0.1)
+    read, calls = type(backbone).read_passages, []
+
+    def counted(self, prompts):
+        calls.append(prompts)
+        if len(calls) > stop_at:
+            raise KeyboardInterrupt
+        return read(self, prompts)
+
+    monkeypatch.setattr(type(backbone), "read_passages", counted)
+    with pytest.raises(KeyboardInterrupt):
+        build(backbone, MANY, tmp_path / "killed", 4, 0.1)
+    with pytest.raises(ValueError, match=r"unfinished build|no passage cache"):
+        PassageCache.open(minilm_ranker, tmp_path / "killed")
+    assert len(list((tmp_path / "killed").glob("shard-*"))) == kept
+    monkeypatch.setattr(type(backbone), "read_passages", read)
+    build(backbone, MANY, tmp_path / "killed", 4, 0.1)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_a_process_killed_while_it_builds_leaves_what_the_next_one_needs(minilm_ranker, tmp_path):
+    (tmp_path / "passages.jsonl").write_text("\n".join(map(json.dumps, MANY)))
+    program = (
+        "import os, signal, rerank.cache_build as build\n"
+        "build._SHARD_BYTES, build._BATCH_TOKENS = 1, 40\n"
+        "written, write = [], build.write_tensors\n"
+        "def stop(path, *rest):\n"
+        "    if len(written) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    write(path, *rest); written.append(path)\n"
+        "build.write_tensors = stop\n"
+        "from rerank.__main__ import make_parser\n"
+        "from configs.command import run_command\n"
+        f"run_command(make_parser(), ['cache', 'build', 'minilm', '--passages', "
+        f"'{tmp_path}/passages.jsonl', '--out', '{tmp_path}/killed'])\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    names = sorted(path.name for path in (tmp_path / "killed").iterdir())
+    assert names == [
+        "instruction.safetensors",
+        "shard-00000.safetensors",
+        "shard-00001.safetensors",
+    ]
+    build(minilm_ranker.backbone, MANY, tmp_path / "killed", 8, 0.05)
+    build(minilm_ranker.backbone, MANY, tmp_path / "whole", 8, 0.05)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_a_build_over_something_else_is_refused(minilm_ranker, decoder, tmp_path):
+    backbone = minilm_ranker.backbone
+    build(backbone, MANY, tmp_path, 8, 0.05)
+    with pytest.raises(ValueError, match="holds a whole passage cache; remove it"):
+        build(backbone, MANY, tmp_path, 8, 0.05)
+    (tmp_path / "manifest.json").unlink()
+    others = [{**MANY[0], "text": "Other words."}, *MANY[1:]]
+    for passages in (others, MANY[1:], MANY[:1]):
+        with pytest.raises(ValueError, match=r"unfinished cache of other passages: passage \d of"):
+            build(backbone, passages, tmp_path, 8, 0.05)
+    for ranker, bits in ((minilm_ranker, 16), (decoder, 8)):
+        with pytest.raises(ValueError, match="unfinished cache of another model or other settings"):
+            build(ranker.backbone, MANY, tmp_path, bits, 0.05)
+
+
+def test_a_cache_of_another_model_or_other_settings_is_refused(minilm_ranker, decoder, tmp_path):
+    PassageCache.build(minilm_ranker, MANY, tmp_path / "minilm")
+    PassageCache.build(decoder, MANY, tmp_path / "decoder")
+    with pytest.raises(ValueError, match="was made with other settings: "):
+        PassageCache.open(decoder, tmp_path / "minilm")
+    folder = Path(decoder.backbone.model.config.name_or_path)
+    own = (folder / "blockrank.yaml").read_text()
+    for change, message in (
+        (("layer: 2", "layer: 1"), "other settings: layer is 2 there and 1 here"),
+        (("'Rank.", "'Order."), "other settings: instruction is 'Rank.* there and 'Order."),
+        (("'{query}?'", "'Query: {query}'"), None),
+    ):
+        other = load_ranker(folder, own.replace(*change))
+        if message is None:
+            assert len(PassageCache.open(other, tmp_path / "decoder")) == 9
+            continue
+        with pytest.raises(ValueError, match=message):
+            PassageCache.open(other, tmp_path / "decoder")
+    (folder / "blockrank.yaml").write_text(own)
+    half = load_ranker(folder, dtype="bfloat16")
+    with pytest.raises(ValueError, match="was made in float32, the reranker runs in bfloat16"):
+        PassageCache.open(half, tmp_path / "decoder")
+    trained = load_ranker(folder)
+    with torch.no_grad():
+        trained.backbone.model.layers[0].mlp.up_proj.weight.add_(0.01)
+    with pytest.raises(ValueError, match="was made with another model"):
+        PassageCache.open(trained, tmp_path / "decoder")
+
+
+def test_broken_files_are_named(minilm_ranker, tmp_path):
+    cache = PassageCache.build(minilm_ranker, MANY, tmp_path)
+    shard = tmp_path / "shard-00001.safetensors"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"shard-00001.* is broken: its checksum is not the man"):
+        PassageCache.open(minilm_ranker, tmp_path, verify=True)
+    shard.write_bytes(whole[:-5])
+    with pytest.raises(ValueError, match=r"shard-00001.* is broken: it has \d+ bytes"):
+        PassageCache.open(minilm_ranker, tmp_path)
+    shard.write_bytes(b"\xff" * len(whole))
+    with pytest.raises(ValueError, match=r"shard-00001.* is broken"):
+        PassageCache.open(minilm_ranker, tmp_path)
+    shard.unlink()
+    with pytest.raises(ValueError, match=r"shard-00001.* is missing; build the cache again"):
+        PassageCache.open(minilm_ranker, tmp_path)
+    manifest = tmp_path / "manifest.json"
+    values = json.loads(manifest.read_text())
+    for text, message in (
+        (json.dumps(values | {"version": 9}), "has version 9, this program reads 1"),
+        (json.dumps(values | {"more": 1}), "more is unknown or missing"),
+        ("[]", "is no manifest of a passage cache"),
+        ("{", "is no JSON"),
+    ):
+        manifest.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            PassageCache.open(minilm_ranker, tmp_path)
+    with pytest.raises(ValueError, match="holds no passage cache"):
+        PassageCache.open(minilm_ranker, tmp_path / "nowhere")
+    assert len(cache) == 9
+
+
+def test_what_was_cut_is_counted(minilm_ranker):
+    long = {"id": "long", "text": "Rain fell. " * 400}
+    with pytest.warns(PassagesTruncatedWarning, match="1 of 6 passages were cut to 256 tokens"):
+        cache = minilm_ranker.cache([long, *PASSAGES], 32)
+    with pytest.warns(PassagesTruncatedWarning):
+        wanted = scores(minilm_ranker, QUERY, [long, *PASSAGES])
+    assert cache.scores(QUERY, cache.ids) == wanted
+
+
+def test_the_command_builds_and_tells(run_module, tmp_path):
+    passages = tmp_path / "passages.jsonl"
+    passages.write_text("\n".join([json.dumps(MANY[2]), "", "A pear."]))
+    told = {}
+    out = tmp_path / "c"
+    build_it = ("rerank", "cache", "build", "minilm", "--passages", passages, "--out", out)
+    for name, arguments in (
+        ("built", (*build_it, "--bits", 4, "--json")),
+        ("info", ("rerank", "cache", "info", out, "--verify", "--json")),
+    ):
+        found = run_module(*arguments)
+        assert found.returncode == 0, found.stderr
+        told[name] = json.loads(found.stdout)
+    assert told["built"] == told["info"]
+    assert told["info"]["passages"] == 2
+    assert told["info"]["bits"] == 4
+    assert told["info"]["bytes"] == sum(path.stat().st_size for path in out.glob("*.safetensors"))
+    passages.write_text('{"text": "Good."}\n{broken\n')
+    for arguments, message in (
+        ((*build_it[:-1], tmp_path / "d"), r"passages.jsonl:2: broken JSON"),
+        ((*build_it[:5], "nowhere.jsonl", *build_it[6:]), "nowhere.jsonl does not exist"),
+        (("rerank", "cache", "info", tmp_path), "holds no passage cache"),
+    ):
+        found = run_module(*arguments)
+        assert found.returncode == 2
+        assert message in found.stderr
+        assert len(found.stderr.strip().splitlines()) == 1
