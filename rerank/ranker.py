@@ -18,11 +18,12 @@ from rerank.cache import PassageCache
 from rerank.cache_build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
 from rerank.calibration import calibrated, content_free_texts, with_passages_of
 from rerank.candidates import Candidate, Ranked, as_candidates, ranked
+from rerank.groups import grouped_scores
 from rerank.highlights import Highlights, highlights
 from rerank.loading import load_backbone
-from rerank.packing import PromptTokens, pack, tokenize
+from rerank.packing import PackedPrompts, PromptTokens, pack, tokenize
 from rerank.probability import probabilities
-from rerank.scoring import passage_scores
+from rerank.scoring import LogSums, log_sums, passage_scores
 from rerank.template import fill
 
 DEFAULT_RERANKER = MINILM
@@ -131,22 +132,32 @@ class BlockRanker:
 
     def _read(self, prompts: Sequence[PromptTokens]) -> list[list[float]]:
         """The scores of each prompt's passages, before any calibration."""
-        parts = [
-            (number, part) for number, prompt in enumerate(prompts) for part in self._parts(prompt)
-        ]
         scores: list[list[float]] = [[] for _ in prompts]
+        parts = []
+        for number, prompt in enumerate(prompts):
+            if self.settings.query_attends and prompt.num_tokens > self.max_tokens:
+                scores[number] = grouped_scores(prompt, self.max_tokens, self._log_sums)
+            else:
+                parts += [(number, part) for part in self._parts(prompt)]
         for batch in self._batches(parts):
-            packed = pack(
-                [part for _, part in batch],
-                self.settings,
-                pad_id=self.backbone.pad_id,
-                query_position=self.backbone.query_position,
-                device=self.backbone.device,
-            )
+            packed = self._packed([part for _, part in batch])
             found = passage_scores(self.backbone.read(packed), packed, self.settings)
             for (number, _), values in zip(batch, found, strict=True):
                 scores[number] += values.tolist()
         return scores
+
+    def _log_sums(self, prompt: PromptTokens) -> LogSums:
+        packed = self._packed([prompt])
+        return log_sums(self.backbone.read(packed), packed)
+
+    def _packed(self, prompts: Sequence[PromptTokens]) -> PackedPrompts:
+        return pack(
+            prompts,
+            self.settings,
+            pad_id=self.backbone.pad_id,
+            query_position=self.backbone.query_position,
+            device=self.backbone.device,
+        )
 
     def highlights(self, query: str, passages: Sequence[Any]) -> list[Highlights]:
         """Where in each passage, in their order, the attention falls: see `rerank.highlights`."""
@@ -168,6 +179,14 @@ class BlockRanker:
                 raise ValueError(f"{which} is empty")
             texts.append(fill(self.settings, query, candidates))
         prompts = tokenize(self.backbone.tokenizer, self.settings, texts) if texts else []
+        for number, prompt in enumerate(prompts):
+            around = len(prompt.instruction.ids) + len(prompt.query.ids)
+            if around >= self.max_tokens:
+                which = f"query {number}" if len(queries) > 1 else "the query"
+                raise ValueError(
+                    f"{which} has {around} tokens with its instruction and max_tokens is "
+                    f"{self.max_tokens}: no passage fits; shorten it, or raise max_tokens"
+                )
         truncated = sum(prompt.truncated for prompt in prompts)
         if truncated:
             warnings.warn(
@@ -181,7 +200,8 @@ class BlockRanker:
     def _parts(self, prompt: PromptTokens) -> list[PromptTokens]:
         """The prompt in parts of at most `max_tokens`, where a score needs no other passage.
 
-        Where the query attends to the passages every score depends on all: one part.
+        Where the query attends to the passages every score depends on all: one part, for longer
+        ones are read in groups.
         """
         if self.settings.query_attends:
             return [prompt]

@@ -3,9 +3,12 @@
 Enters: what a backbone read. Leaves: one score a passage of the packed prompts.
 """
 
+from typing import NamedTuple
+
 import torch
 
 from kernels import block_score
+from kernels.block_score import mass
 from rerank.backbone import Readout, ScoringHeads
 from rerank.packing import PackedPrompts
 from rerank.settings import RankerSettings
@@ -33,7 +36,7 @@ def passage_scores(
             weighted = rows * heads.weights[:, mine].double()
             totals[request] = totals[request] + weighted.sum(-1).sum(-1)
     if readout.prior is not None:
-        priors = readout.prior.double().split(prompts.passage_counts)
+        priors = readout.prior.values(prompts.passage_counts).split(prompts.passage_counts)
         totals = [total + prior for total, prior in zip(totals, priors, strict=True)]
     return [total.float() for total in totals]
 
@@ -54,3 +57,39 @@ def head_values(
         return found.mass
     # A passage of which the model knows no token comes last, with a score that JSON can hold.
     return (found.log_sum_exp / heads.scale).clamp(min=torch.finfo(torch.float32).min)
+
+
+class LogSums(NamedTuple):
+    """One prompt's log-sum-exps: `values` [N, K] for K heads and signal tokens of all layers.
+
+    `weights` float32 [K] is what each counts, `prior` float32 [N] is added to the scores, or None.
+    """
+
+    values: torch.Tensor
+    weights: torch.Tensor
+    prior: torch.Tensor | None
+
+
+def log_sums(readout: Readout, prompts: PackedPrompts) -> LogSums:
+    """The log-sum-exps of a single prompt, on the CPU, to be put beside those of others."""
+    (count,) = prompts.passage_counts
+    values, weights = [], []
+    for heads in readout.heads:
+        found = block_score(
+            heads.q,
+            heads.k,
+            prompts.layout,
+            scale=heads.scale,
+            signal_request=prompts.signal_request,
+            key_mask=prompts.key_mask,
+        )
+        values.append(found.log_sum_exp[..., :count].permute(2, 0, 1).flatten(1).cpu())
+        weights.append(heads.weights.flatten().cpu())
+    prior = readout.prior and readout.prior.values(prompts.passage_counts).float().cpu()
+    return LogSums(torch.cat(values, dim=1), torch.cat(weights), prior)
+
+
+def mass_scores(sums: LogSums) -> torch.Tensor:
+    """float64 [N]: each passage's mass under one softmax over all of `sums`, before any prior."""
+    shares = mass(sums.values.T.contiguous()).T.contiguous().double()
+    return (shares * sums.weights.double()).sum(-1)

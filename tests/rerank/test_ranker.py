@@ -31,7 +31,7 @@ def test_a_late_interaction_score_depends_on_no_other_passage(minilm_ranker):
     assert [scores(minilm_ranker, QUERY, [passage])[0] for passage in PASSAGES] == together
 
 
-@pytest.mark.parametrize("max_tokens", [1, 40, 70])
+@pytest.mark.parametrize("max_tokens", [10, 40, 70])
 def test_splitting_a_list_changes_no_bit(minilm_ranker, max_tokens):
     split = BlockRanker(minilm_ranker.backbone, max_tokens=max_tokens)
     assert scores(split, QUERY, PASSAGES) == scores(minilm_ranker, QUERY, PASSAGES)
