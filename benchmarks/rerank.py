@@ -11,8 +11,9 @@ it takes, of
                  scaled_dot_product_attention
 
 Every system runs in a process of its own, and all take turns: a ratio is the median over rounds of
-times taken one after the other, so that a machine that is busy now and then is so for all. Memory
-is the most that the process has held so far (N grows) above what it held when its model was loaded.
+times taken one after the other, so that a machine that is busy now and then is so for all; CPU
+time, all threads together, is told beside the clock's. Memory is the most that the process has held
+so far (N grows) above what it held when its model was loaded.
 
     python benchmarks/rerank.py --quick --json
 """
@@ -34,13 +35,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
+from passages import QUERY, make_passages
 from provenance import provenance
 
-QUERY = "which library function opens a file for a search engine"
-WORDS = ["search", "query", "passage", "rank", "token", "index", "vector", "block", "attention"]
 SYSTEMS = ("ours", "cached", "cross-encoder", "full")
 MAX_PAIR_TOKENS = 256
 Rank = Callable[[], object]
+Times = dict[str, dict[int, list[float]]]  # by system and N, one a round
 
 
 class Plan(NamedTuple):
@@ -58,15 +59,6 @@ QUICK = Plan((10, 25, 50), 60, 3, 25)
 LONG_MS = 15_000
 
 
-def make_passages(count: int, mean_tokens: int, seed: int = 0) -> list[str]:
-    """Ragged passages: log-normal lengths with that mean, cut at twice the mean."""
-    generator = np.random.default_rng(seed)
-    spread = 0.5
-    lengths = generator.lognormal(np.log(mean_tokens) - spread**2 / 2, spread, count)
-    lengths = np.clip(lengths.round().astype(int), 4, 2 * mean_tokens)
-    return [" ".join(generator.choice(WORDS, length)) for length in lengths]
-
-
 def ours(model: str) -> Callable[[list[str]], Rank]:
     """Our reranker as it is called without a cache."""
     from rerank import BlockRanker
@@ -77,12 +69,13 @@ def ours(model: str) -> Callable[[list[str]], Rank]:
 
 def cached(model: str) -> Callable[[list[str]], Rank]:
     """Our reranker over a cache in memory, made before the clock runs."""
-    from rerank import BlockRanker
+    from rerank.cache import PassageCache
+    from rerank.loading import load_backbone
 
-    ranker = BlockRanker.from_pretrained(model, "cpu")
+    backbone = load_backbone(model, device="cpu")
 
     def prepare(passages: list[str]) -> Rank:
-        kept = ranker.cache(passages)
+        kept = PassageCache.of(backbone, passages)
         return lambda: kept.rerank(QUERY)
 
     return prepare
@@ -128,7 +121,11 @@ def held_mb() -> float:
 
 
 def work(system: str, model: str) -> None:
-    """A worker: a line {count, mean_tokens} in, one call, a line {ms, peak_mb} out."""
+    """A worker: a line {count, mean_tokens} in, one call, a line {ms, cpu_ms, peak_mb} out."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     prepare = MAKERS[system](model)
     prepare(make_passages(4, 8))()
@@ -141,10 +138,14 @@ def work(system: str, model: str) -> None:
     print(json.dumps({"loaded_mb": loaded}), flush=True)
     for line in sys.stdin:
         call = ready(**json.loads(line))
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         call()
-        ms = 1000 * (time.perf_counter() - start)
-        print(json.dumps({"ms": ms, "peak_mb": held_mb() - loaded}), flush=True)
+        answer = {
+            "ms": 1000 * (time.perf_counter() - start),
+            "cpu_ms": 1000 * (time.process_time() - cpu_start),
+            "peak_mb": held_mb() - loaded,
+        }
+        print(json.dumps(answer), flush=True)
 
 
 class Worker:
@@ -187,7 +188,8 @@ def measure(plan: Plan, model: str, systems: Sequence[str]) -> dict[str, Any]:
     tokens = {n: sum(counter.token_counts(make_passages(n, plan.mean_tokens))) for n in plan.counts}
     del counter
     workers = {system: Worker(system, model) for system in systems}
-    times: dict[str, dict[int, list[float]]] = {system: {} for system in systems}
+    times: Times = {system: {} for system in systems}
+    cpu_times: Times = {system: {} for system in systems}
     peaks: dict[str, dict[int, float]] = {system: {} for system in systems}
     for count in plan.counts:
         running = [s for s in systems if s != "full" or count <= plan.full_up_to]
@@ -200,21 +202,29 @@ def measure(plan: Plan, model: str, systems: Sequence[str]) -> dict[str, Any]:
                 elif turn == 0:
                     continue  # the first call warms up
                 times[system].setdefault(count, []).append(answer["ms"])
+                cpu_times[system].setdefault(count, []).append(answer["cpu_ms"])
     for worker in workers.values():
         worker.close()
     return {
         "model": model,
         "dtype": "float32",
         "passage_tokens": tokens,
-        "ms": {s: {n: statistics.median(t) for n, t in row.items()} for s, row in times.items()},
+        "ms": medians(times),
+        "cpu_ms": medians(cpu_times),
         "peak_mb": peaks,
         "loaded_mb": {system: worker.loaded_mb for system, worker in workers.items()},
         "ratios": ratios(times),
-        "growth": growth(times, tokens),
+        "cpu_ratios": ratios(cpu_times),
+        "growth": growth(cpu_times, tokens),
     }
 
 
-def ratios(times: dict[str, dict[int, list[float]]]) -> dict[str, dict[int, float]]:
+def medians(times: Times) -> dict[str, dict[int, float]]:
+    """The median over rounds, by system and N."""
+    return {s: {n: statistics.median(t) for n, t in row.items()} for s, row in times.items()}
+
+
+def ratios(times: Times) -> dict[str, dict[int, float]]:
     """How many times longer a peer takes than one of ours: the median over rounds."""
     found: dict[str, dict[int, float]] = {}
     for own in ("ours", "cached"):
@@ -227,8 +237,8 @@ def ratios(times: dict[str, dict[int, list[float]]]) -> dict[str, dict[int, floa
     return found
 
 
-def growth(times: dict[str, dict[int, list[float]]], tokens: dict[int, int]) -> dict[str, float]:
-    """The exponent p of time ~ tokens^p between the second smallest and the largest N."""
+def growth(times: Times, tokens: dict[int, int]) -> dict[str, float]:
+    """The exponent p of CPU ~ tokens^p between the second smallest and the largest N."""
     found = {}
     for system, row in times.items():
         low, high = sorted(row)[1], max(row)
@@ -254,10 +264,14 @@ def print_tables(result: dict[str, Any]) -> None:
         line(system, row, 1, "ms a query")
     for name, row in result["ratios"].items():
         line(name, row, 2, "times as long")
+    for system, row in result["cpu_ms"].items():
+        line(system, row, 1, "ms of CPU a query, all threads")
+    for name, row in result["cpu_ratios"].items():
+        line(name, row, 2, "times as much CPU")
     for system, row in result["peak_mb"].items():
         line(system, row, 0, f"MiB at most, above {result['loaded_mb'][system]:.0f} when loaded")
     for system, power in result["growth"].items():
-        print(f"{system:<24} time grows as tokens to the power {power:.2f}")
+        print(f"{system:<24} CPU grows as tokens to the power {power:.2f}")
 
 
 def main() -> None:

@@ -150,11 +150,14 @@ class AnswerDecoder:
 
     def _pack(self, query: str, candidates: Sequence[Candidate]) -> PackedPrompts:
         settings = self.settings.ranker()
-        passages = []
+        passages, given = [], []
         for number, candidate in enumerate(candidates, 1):
             own = settings.passage.replace(_IDENTIFIER, str(number))
-            passages += fill(replace(settings, passage=own), query, [candidate]).passages
-        texts = fill(settings, query, [])._replace(passages=passages)
+            filled = fill(replace(settings, passage=own), query, [candidate])
+            passages += filled.passages
+            given += filled.given[1:-1]
+        texts = fill(settings, query, [])
+        texts = texts._replace(passages=passages, given=[texts.given[0], *given, texts.given[-1]])
         return pack(
             tokenize(self.tokenizer, settings, [texts]),
             settings,

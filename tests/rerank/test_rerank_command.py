@@ -3,6 +3,7 @@ import json
 import sys
 
 import pytest
+from rerank_cases import QUERY, save_model
 
 from configs.command import run_command
 from rerank import BlockRanker
@@ -80,15 +81,20 @@ def test_a_batch_brings_its_own_passages(run, tmp_path):
     assert found[0]["results"][0]["id"] == "faust"
 
 
-def test_decode_answers_with_log_probabilities(run_module, tmp_path):
-    found = run_module(
-        "rerank", "rank", "who wrote Faust?", "--mode", "decode", "--json", stdin="\n".join(LINES)
-    )
-    assert found.returncode == 0, found.stderr
-    output = json.loads(found.stdout)
-    assert output["model"] == "smollm2"
+def test_decode_answers_with_log_probabilities(run, tmp_path):
+    model = save_model(tmp_path / "model", "Llama", "smollm2")
+    out = run("rank", QUERY, "--mode", "decode", "--model", model, "--json", stdin="\n".join(LINES))
+    output = json.loads(out)
+    assert output["model"] == str(model)
     assert {result["id"] for result in output["results"]} == {"faust", "0", "c"}
     assert max(result["score"] for result in output["results"]) < 0
+
+
+@pytest.mark.slow
+def test_decode_with_a_real_language_model(run_module):
+    found = run_module("rerank", "rank", QUERY, "--mode", "decode", stdin="\n".join(LINES))
+    assert found.returncode == 0, found.stderr
+    assert len(found.stdout.splitlines()) == 3
 
 
 def test_respond_answers_line_by_line(run, tmp_path):
