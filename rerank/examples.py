@@ -9,15 +9,14 @@ Enters: JSON Lines (also `.gz`), one example a line. Leaves: checked `Example`s.
 may be missing; passages are in any order. `id` may name the query.
 """
 
-import gzip
 import json
 import math
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rerank.candidates import Candidate, as_candidates
+from rerank.files import text_lines
 
 FIELDS = ("id", "query", "passages", "relevant", "scores")
 
@@ -45,7 +44,7 @@ def read_examples(path: Path | str) -> list[Example]:
     without a line.
     """
     examples = []
-    for number, line in _lines(Path(path)):
+    for number, line in text_lines(Path(path)):
         try:
             examples.append(_example(line, str(number)))
         except ValueError as error:
@@ -66,23 +65,6 @@ def example_line(example: Example) -> str:
     if example.scores:
         row["scores"] = dict(example.scores)
     return json.dumps(row, ensure_ascii=False)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers and lines that are not blank, of a UTF-8 file, plain or gzipped."""
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; wanted JSON Lines of examples")
-    number = 0
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        try:
-            for number, raw in enumerate(file, 1):
-                line = raw.decode("utf-8")
-                if line.strip():
-                    yield number, line
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}:{number}: not UTF-8") from None
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is no whole gzip file: {error}") from None
 
 
 def _example(line: str, number: str) -> Example:
