@@ -65,7 +65,9 @@ def log_sum_exp(
         sums = [exact_logsumexp(rows[block]) for block in run.blocks]
         return torch.cat(sums).permute(1, 2, 0).to(result.dtype)
 
-    for run, sums in zip(runs, in_threads(run_sums, runs), strict=True):
+    # A lone piece would run in all of torch's threads, and add up in another way.
+    work = runs * 2 if len(runs) == 1 else runs
+    for run, sums in zip(runs, in_threads(run_sums, work), strict=False):
         owners = torch.tensor(signals[run.request], device=q.device)
         heads = sums.unflatten(1, (-1, len(owners))).flatten(0, 1)
         result[:, owners[:, None], run.places] = heads
@@ -143,7 +145,8 @@ def _build(layout: PassageSpans, signal_request: tuple[int, ...], heads: int) ->
         real = [(place, span) for place, span in enumerate(spans.passages) if span.length]
         if not signals[request]:
             continue
-        limit = max(1, _RUN_LOGITS // (heads * len(signals[request])))
+        half = -(-sum(span.length for _, span in real) // 2)
+        limit = max(1, min(half, _RUN_LOGITS // (heads * len(signals[request]))))
         first, tokens = 0, 0
         for number, (_, span) in enumerate(real):
             if tokens and tokens + span.length > limit:
