@@ -54,9 +54,7 @@ def grouped_scores(prompt: PromptTokens, max_tokens: int, read: Read) -> list[fl
         final = read(prompt._replace(passages=[blocks[places[key]] for key in chosen]))
         masses = dict(zip(chosen, mass_scores(final).tolist(), strict=True))
         merged |= _shared_out(merged, masses)
-    priors = [sum_.prior for sum_ in sums if sum_.prior is not None]
-    prior = torch.cat(priors)[rows].tolist() if priors else [0.0] * len(keys)
-    return [merged[key] + extra for key, extra in zip(keys, prior, strict=True)]
+    return [merged[key] for key in keys]
 
 
 def even_groups(lengths: Sequence[int], budget: int) -> list[range]:
@@ -80,7 +78,7 @@ def even_groups(lengths: Sequence[int], budget: int) -> list[range]:
 def _of_union(sums: Sequence[LogSums], rows: torch.Tensor) -> list[float]:
     """The masses of the passages `rows` of all groups under one softmax."""
     values = torch.cat([part.values for part in sums])[rows]
-    scores: list[float] = mass_scores(LogSums(values, sums[0].weights, None)).tolist()
+    scores: list[float] = mass_scores(LogSums(values, sums[0].weights)).tolist()
     return scores
 
 

@@ -62,16 +62,16 @@ def head_values(
 class LogSums(NamedTuple):
     """One prompt's log-sum-exps: `values` [N, K] for K heads and signal tokens of all layers.
 
-    `weights` float32 [K] is what each counts, `prior` float32 [N] is added to the scores, or None.
+    `weights` float32 [K] is what each counts.
     """
 
     values: torch.Tensor
     weights: torch.Tensor
-    prior: torch.Tensor | None
 
 
 def log_sums(readout: Readout, prompts: PackedPrompts) -> LogSums:
     """The log-sum-exps of a single prompt, on the CPU, to be put beside those of others."""
+    assert readout.prior is None  # priors belong to scores that need no other passage
     (count,) = prompts.passage_counts
     values, weights = [], []
     for heads in readout.heads:
@@ -90,6 +90,6 @@ def log_sums(readout: Readout, prompts: PackedPrompts) -> LogSums:
 
 
 def mass_scores(sums: LogSums) -> torch.Tensor:
-    """float64 [N]: each passage's mass under one softmax over all of `sums`, before any prior."""
+    """float64 [N]: each passage's mass under one softmax over all of `sums`."""
     shares = mass(sums.values.T.contiguous()).T.contiguous().double()
     return (shares * sums.weights.double()).sum(-1)

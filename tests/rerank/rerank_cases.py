@@ -15,6 +15,7 @@ from rerank.packing import PackedPrompts, pack, tokenize
 from rerank.template import fill
 
 DECODERS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3")
+OTHER_DECODERS = ("Phi3", "Olmo2", "Cohere")
 PASSAGES = [
     "Goethe wrote Faust, a tragedy in two parts.",
     {"id": "pear", "title": "Pear", "text": "A pear."},
@@ -33,7 +34,7 @@ def tokenizer_of(name: str):
 def save_model(folder: Path, family: str, tokenizer: str, **changes: object) -> Path:
     """A random model of `family`, 4 layers, in `folder`, with the tokenizer of a real model."""
     words = tokenizer_of(tokenizer)
-    causal = family in DECODERS
+    causal = family in (*DECODERS, *OTHER_DECODERS)
     options: dict[str, object] = {
         "vocab_size": len(words),
         "hidden_size": 48,
@@ -45,6 +46,8 @@ def save_model(folder: Path, family: str, tokenizer: str, **changes: object) -> 
     }
     if causal:
         options |= {"num_key_value_heads": 2, "head_dim": 12}
+    if family in OTHER_DECODERS:
+        options |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
     if family == "Mistral":
         options["sliding_window"] = None
     if family == "Gemma3":
@@ -100,7 +103,9 @@ def dense_run(folder: Path, texts: list[str], *, attends: bool, query_position: 
     """
     model = AutoModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    causal = model.config.model_type.removesuffix("_text") in map(str.lower, DECODERS)
+    causal = model.config.model_type.removesuffix("_text") in {
+        family.lower() for family in (*DECODERS, *OTHER_DECODERS)
+    }
     ids: list[int] = []
     positions: list[int] = []
     special: list[bool] = []

@@ -57,7 +57,7 @@ def test_the_rule_by_hand():
         source = final if sum(map(len, asked)) == 4 else logits
         asked.append(here)
         values = torch.tensor([[source[key]] for key in here]).log()
-        return LogSums(values, torch.ones(1), None)
+        return LogSums(values, torch.ones(1))
 
     blocks = [_block(key, key, key) for key in (3, 1, 4, 2)]
     prompt = PromptTokens(_block(), blocks, _block(0), [0], 0)
