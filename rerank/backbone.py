@@ -3,6 +3,7 @@
 Enters: packed prompts. Leaves: what scores are made of, the queries and keys of the scoring heads.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -27,15 +28,27 @@ class ScoringHeads(NamedTuple):
     weights: torch.Tensor
 
 
-class Readout(NamedTuple):
-    """What a backbone hands to scoring.
+class Prior(NamedTuple):
+    """What is added to a passage's score: the product of its vector and its query's.
 
-    `prior` float32 [P] is added to the scores of the prompts' passages, one prompt after the
-    other, or None.
+    `queries` [R, d] and `passages` [P, d], one prompt's after the other.
     """
 
+    queries: torch.Tensor
+    passages: torch.Tensor
+
+    def values(self, counts: Sequence[int]) -> torch.Tensor:
+        """float64 [P] for prompts of `counts` passages each."""
+        counts_of = torch.tensor(counts, device=self.queries.device)
+        own = self.queries.repeat_interleave(counts_of, dim=0)
+        return (own.double() * self.passages.double()).sum(-1)
+
+
+class Readout(NamedTuple):
+    """What a backbone hands to scoring; `prior` is None where there is none."""
+
     heads: tuple[ScoringHeads, ...]
-    prior: torch.Tensor | None = None
+    prior: Prior | None = None
 
 
 class Backbone(Protocol):

@@ -1,27 +1,41 @@
 """Encoders of the BERT family: blocks are bidirectional, positions are learned and few.
 
 Enters: packed prompts. Leaves: the normalised last hidden states, as one head's queries and keys
-with identity projections: a soft late interaction, where training starts from.
+with identity projections: a soft late interaction, where training starts from. A trained one adds
+what each query token counts, and the product of pooled vectors as a prior.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from kernels import CachedLayout
-from rerank.backbone import Readout, ScoringHeads, signal_shares
+from rerank.backbone import Prior, Readout, ScoringHeads, signal_shares
 from rerank.block_interface import BlockContext, no_interface, register
+from rerank.late_interaction import LateInteraction, pooled
+from rerank.low_rank import add_update
 from rerank.packing import PackedPrompts
 from rerank.passage_states import PassageStates, head_name
 from rerank.settings import RankerSettings
+
+# The name that a cache keeps passages' pooled vectors by.
+_POOLED = "pooled"
 
 
 class EncoderBackbone:
     """A bidirectional model over packed prompts."""
 
-    def __init__(self, model: Any, tokenizer: Any, settings: RankerSettings) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        settings: RankerSettings,
+        late_interaction: LateInteraction | None = None,
+    ) -> None:
         self.settings = settings
+        self.late_interaction = late_interaction
         self.tokenizer = tokenizer
         self.model = model
         self.device = model.device
@@ -45,8 +59,13 @@ class EncoderBackbone:
         settings: RankerSettings,
         device: torch.device,
         dtype: torch.dtype | str,
+        own: Path | None = None,
     ) -> "EncoderBackbone":
-        """Load weights and tokenizer; raises `ValueError` where the settings ask for too much."""
+        """Load weights and tokenizer; raises `ValueError` where the settings ask for too much.
+
+        What the settings name besides (an update of the weights, a trained late interaction) is
+        read from the folder `own`, or from `folder` itself.
+        """
         from transformers import AutoModel, AutoTokenizer
 
         model = AutoModel.from_pretrained(
@@ -57,7 +76,10 @@ class EncoderBackbone:
             **({"add_pooling_layer": False} if config.model_type == "bert" else {}),
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        return cls(model.to(device).eval(), tokenizer, settings)
+        own = own or Path(folder)
+        add_update(model, own)
+        late = LateInteraction.load(own).to(device) if settings.late_interaction else None
+        return cls(model.to(device).eval(), tokenizer, settings, late)
 
     def positions(self, prompts: PackedPrompts) -> torch.Tensor:
         """int64 [T], the positions of `prompts` as this model numbers them.
@@ -86,20 +108,24 @@ class EncoderBackbone:
         )
         if not context.layers:
             raise ValueError(no_interface(self.model))
-        hidden = F.normalize(output.last_hidden_state[0].float(), dim=-1)[:, None]
+        hidden = F.normalize(output.last_hidden_state[0].float(), dim=-1)
+        if self.late_interaction is not None:
+            return self._late_readout(hidden, output.last_hidden_state[0], prompts)
         weights = signal_shares(prompts)[None]
+        keys = hidden[:, None]
         scale = 1 / self.settings.temperature
-        return Readout((ScoringHeads(hidden[prompts.signal], hidden, scale, weights),))
+        return Readout((ScoringHeads(keys[prompts.signal], keys, scale, weights),))
 
     def read_passages(self, prompts: PackedPrompts) -> PassageStates:
-        """The keys [T, 1, d] that score, one set a scoring head.
+        """The keys [T, 1, d] that score, one set a scoring head, and the prior's vectors [P, d].
 
         Raises `ValueError` where query blocks read passages: their states change with the query.
         """
         if self.settings.query_attends:
             raise ValueError("an encoder's passages can be cached only with query_attends: false")
-        heads = self.read(prompts).heads
-        return PassageStates({head_name(i): head.k for i, head in enumerate(heads)}, {})
+        readout = self.read(prompts)
+        vectors = {} if readout.prior is None else {_POOLED: readout.prior.passages}
+        return PassageStates({head_name(i): h.k for i, h in enumerate(readout.heads)}, vectors)
 
     def read_query(
         self, query: PackedPrompts, states: PassageStates, places: CachedLayout
@@ -107,5 +133,32 @@ class EncoderBackbone:
         """As `read`, of queries read alone, with the keys of `states`."""
         del places  # no query block reads a passage
         readout = self.read(query)
-        heads = enumerate(readout.heads)
-        return Readout(tuple(h._replace(k=states.tokens[head_name(i)]) for i, h in heads))
+        heads = tuple(
+            head._replace(k=states.tokens[head_name(i)]) for i, head in enumerate(readout.heads)
+        )
+        prior = readout.prior and readout.prior._replace(passages=states.passages[_POOLED])
+        return Readout(heads, prior)
+
+    def _late_readout(
+        self, unit: torch.Tensor, hidden: torch.Tensor, prompts: PackedPrompts
+    ) -> Readout:
+        """One head of width d, its temperature inside q so that it can be learned, and the prior.
+
+        `unit` [T, d] are the normalised `hidden` states [T, d].
+        """
+        late = self.late_interaction
+        assert late is not None
+        requests = len(prompts.passage_counts)
+        spans = prompts.layout.spans
+        queries = [request.passages[0] for request in spans[requests : 2 * requests]]
+        passages = [span for request in spans[:requests] for span in request.passages]
+        signals = unit[prompts.signal]
+        weights = late.token_weights(
+            prompts.input_ids[prompts.signal], signals, prompts.signal_request, requests
+        )
+        temperature = late.temperature
+        head = ScoringHeads(
+            (signals / temperature)[:, None], unit[:, None], 1.0, (weights * temperature)[None]
+        )
+        prior = Prior(late.dense_coefficient * pooled(hidden, queries), pooled(hidden, passages))
+        return Readout((head,), prior)

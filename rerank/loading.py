@@ -5,16 +5,17 @@ Enters: a model's name. Leaves: a `Backbone`.
     load_backbone("smollm2")
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from configs.models import load_model
+from configs.models import find_model, load_model
 from kernels import steady_linears
 from rerank.backbone import Backbone
 from rerank.decoder_backbone import DecoderBackbone
 from rerank.encoder_backbone import EncoderBackbone
-from rerank.settings import RankerSettings, settings_for
+from rerank.settings import RankerSettings, base_of, settings_for
 
 
 def load_backbone(
@@ -43,17 +44,21 @@ def _load(
 ) -> Backbone:
     from transformers import AutoConfig
 
+    own = Path(resolved)
+    base = base_of(own)
+    resolved = find_model(base) if base else resolved
     config = AutoConfig.from_pretrained(resolved, trust_remote_code=False)
     kind = kind_of(config)
-    settings = settings or settings_for(name, resolved, kind)
+    settings = settings or settings_for(name, str(own), kind)
     if settings.backbone != kind:
         raise ValueError(f"its settings say {settings.backbone}, and it is a {kind}")
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = dtype_of(dtype, place)
-    family: type[EncoderBackbone | DecoderBackbone] = (
-        EncoderBackbone if kind == "encoder" else DecoderBackbone
-    )
-    backbone = family.load(resolved, config, settings, place, precision)
+    backbone: Backbone
+    if kind == "encoder":
+        backbone = EncoderBackbone.load(resolved, config, settings, place, precision, own)
+    else:
+        backbone = DecoderBackbone.load(resolved, config, settings, place, precision)
     steady_linears(backbone.model)
     return backbone
 

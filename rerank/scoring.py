@@ -85,8 +85,7 @@ def log_sums(readout: Readout, prompts: PackedPrompts) -> LogSums:
         )
         values.append(found.log_sum_exp[..., :count].permute(2, 0, 1).flatten(1).cpu())
         weights.append(heads.weights.flatten().cpu())
-    prior = readout.prior and readout.prior.values(prompts.passage_counts).float().cpu()
-    return LogSums(torch.cat(values, dim=1), torch.cat(weights), prior)
+    return LogSums(torch.cat(values, dim=1), torch.cat(weights))
 
 
 def mass_scores(sums: LogSums) -> torch.Tensor:

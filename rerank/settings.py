@@ -31,6 +31,9 @@ class RankerSettings:
     passage sees the query; without, the instruction is `instruction_alone` (or an `instruction`
     that holds no `{query}`), and what is computed of a passage serves every query.
 
+    `base` names the model that a folder's own files are a change of: an update of its weights
+    (`rerank.low_rank`), and with `late_interaction` an encoder's trained one.
+
     `calibration` content_free corrects a score by what the passage gets for `content_free_query`.
     `probability` is the (slope, intercept) of the logistic map from a score to a probability.
     """
@@ -56,6 +59,8 @@ class RankerSettings:
     calibration: Literal["none", "content_free"] = "none"
     content_free_query: str = "N/A"
     probability: tuple[float, float] | None = None
+    base: str | None = None
+    late_interaction: bool = False
 
     def __post_init__(self) -> None:
         if "{text}" not in self.passage:
@@ -69,6 +74,8 @@ class RankerSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted at least 1")
         if self.score == "log_sum_exp" and self.query_attends:
             raise ValueError("score log_sum_exp needs query_attends: false")
+        if self.late_interaction and (self.backbone, self.score) != ("encoder", "log_sum_exp"):
+            raise ValueError("late_interaction needs backbone: encoder and score: log_sum_exp")
         if not self.query_in_instruction and _QUERY in self.instruction_template:
             raise ValueError(
                 "query_in_instruction is false and the instruction holds {query}: give an "
@@ -116,3 +123,9 @@ def settings_for(name: str, folder: str, kind: str) -> RankerSettings:
     shipped = f"rerank/{name}"
     known = "/" not in name and (CONFIGS / f"{shipped}.yaml").is_file()
     return read_settings(RankerSettings, shipped if known else f"rerank/{kind}")
+
+
+def base_of(folder: Path) -> str | None:
+    """The model that `folder` holds a change of, or None where it is whole (or no folder)."""
+    own = folder / OWN_SETTINGS
+    return read_settings(RankerSettings, own).base if own.is_file() else None

@@ -1,20 +1,26 @@
 """Write a trained ranker as a folder that `BlockRanker.from_pretrained` reads.
 
 Enters: the model that training began with and its trained tensors. Leaves: the whole model as
-safetensors, its tokenizer, `blockrank.yaml`, and `training.json`, which says where it came from.
+safetensors and its tokenizer, or what changes the model alone; `blockrank.yaml`; and
+`training.json`, which says where it came from.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from safetensors.torch import save_file
+from torch import nn
 
 from configs.models import load_model
 from rerank.files import new_folder
+from rerank.late_interaction import FILE as LATE_INTERACTION_FILE
+from rerank.low_rank import FILE as UPDATE_FILE
+from rerank.low_rank import update_tensors
 from rerank.settings import OWN_SETTINGS, RankerSettings
 
 RECORD = "training.json"
@@ -44,9 +50,33 @@ def export_model(
                 owner.get_parameter(inner).copy_(tensor)
         model.save_pretrained(made, safe_serialization=True)
         AutoTokenizer.from_pretrained(resolved).save_pretrained(made)
-        text = yaml.safe_dump(_plain(asdict(settings)), sort_keys=False, allow_unicode=True)
-        (made / OWN_SETTINGS).write_text(text, encoding="utf-8")
-        (made / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        _describe(made, settings, record)
+
+
+def export_update(
+    folder: Path,
+    base: str,
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    late_interaction: nn.Module | None,
+    settings: RankerSettings,
+    record: Mapping[str, Any],
+) -> None:
+    """Write to `folder` what changes `base`: a low-rank update of its weights, in float16.
+
+    Raises `ValueError` where `folder` exists.
+    """
+    with new_folder(folder) as made:
+        save_file(update_tensors(pairs), made / UPDATE_FILE)
+        if late_interaction is not None:
+            state = {name: t.detach().cpu() for name, t in late_interaction.state_dict().items()}
+            save_file(state, made / LATE_INTERACTION_FILE)
+        _describe(made, replace(settings, base=base), record)
+
+
+def _describe(folder: Path, settings: RankerSettings, record: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(_plain(asdict(settings)), sort_keys=False, allow_unicode=True)
+    (folder / OWN_SETTINGS).write_text(text, encoding="utf-8")
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _load(resolved: str) -> tuple[Any, str]:

@@ -42,3 +42,16 @@ def merged_weights(model: nn.Module) -> dict[str, torch.Tensor]:
             delta = layer.get_delta_weight("default")
             merged[f"{name}.weight"] = layer.get_base_layer().weight.detach() + delta.detach()
     return merged
+
+
+def low_rank_pairs(model: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """(down [r, in], up [out, r]) of the layers that have an update, its scaling in `up`."""
+    from peft.tuners.lora import LoraLayer
+
+    pairs = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            layer: Any = module
+            up = layer.lora_B["default"].weight * layer.scaling["default"]
+            pairs[name] = (layer.lora_A["default"].weight, up)
+    return pairs

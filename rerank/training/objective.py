@@ -95,15 +95,18 @@ def modules_of(backbone: Backbone) -> dict[str, nn.Module]:
 def scores_of_all(readout: Readout, batch: Pass, backbone: Backbone) -> list[torch.Tensor]:
     """Scores float32 [P] of the first request's P passages for every query of the pass."""
     everyone = replace(batch.packed, signal_request=torch.zeros_like(batch.queries))
-    shape = (len(batch.grades), batch.packed.passage_counts[0])
-    totals = torch.zeros(shape, dtype=torch.float64, device=batch.queries.device)
-    for heads in readout.heads:
-        values = head_values(heads, everyone, backbone.settings).double()
-        weighted = (values * heads.weights[..., None].double()).sum(0)
-        totals = totals.index_add(0, batch.queries, weighted)
+    count, device = batch.packed.passage_counts[0], batch.queries.device
+    totals = [torch.zeros(count, dtype=torch.float64, device=device) for _ in batch.grades]
     if readout.prior is not None:
-        totals = totals + readout.prior.queries.double() @ readout.prior.passages.double().T
-    return list(totals.float())
+        queries, passages = readout.prior
+        totals = list((queries @ passages.T).double())
+    for heads in readout.heads:
+        values = head_values(heads, everyone, backbone.settings)
+        for query in range(len(totals)):
+            mine = batch.queries == query
+            weighted = values[:, mine].double() * heads.weights[:, mine, None].double()
+            totals[query] = totals[query] + weighted.sum((0, 1))
+    return [total.float() for total in totals]
 
 
 def _without_autocast_types(readout: Readout) -> Readout:

@@ -87,6 +87,8 @@ class TrainingSettings:
     `warmup_share` of the steps and falls to `final_share` of its height by a cosine. Parameters
     whose names hold one of `freeze` are left alone.
 
+    `export` writes the whole model, or as an `update` of the model the low-rank update alone.
+
     With a `validation` file the model that is kept is that of the best nDCG@10 there, measured at
     the start and every `validate_every` steps.
     """
@@ -116,6 +118,7 @@ class TrainingSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
     device: str | None = None
+    export: Literal["whole", "update"] = "whole"
     checkpoint_minutes: float = 10.0
     seed: int = 0
 
@@ -142,5 +145,7 @@ class TrainingSettings:
             raise ValueError("warmup_share and final_share are shares, wanted from 0 to 1")
         if self.in_batch and self.loss.language_model:
             raise ValueError("in_batch packs one prompt for all queries: no language_model loss")
+        if self.export == "update" and not self.lora:
+            raise ValueError("export: update writes a low-rank update: it needs lora")
         if self.lora and self.loss.start:
             raise ValueError("loss.start pulls whole weights; a lora update has none to pull")

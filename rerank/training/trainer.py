@@ -22,9 +22,9 @@ from rerank.loading import load_backbone
 from rerank.ranker import BlockRanker
 from rerank.settings import RankerSettings, settings_for
 from rerank.training.checkpoints import Progress, load_checkpoint, plain, save_checkpoint
-from rerank.training.export import export_model
+from rerank.training.export import export_model, export_update
 from rerank.training.language_model import LanguageModel
-from rerank.training.lora import add_adapters, merged_weights
+from rerank.training.lora import add_adapters, low_rank_pairs, merged_weights
 from rerank.training.objective import Objective
 from rerank.training.order import Order
 from rerank.training.passes import make_pass
@@ -317,19 +317,25 @@ def _export(run: _Run, record: dict[str, Any]) -> None:
     if folder.exists():
         return
     tensors = run.result()
-    if run.settings.lora:
-        with torch.no_grad():
-            for name, parameter in run.parameters.items():
-                parameter.copy_(tensors[name])
-        merged = merged_weights(run.backbone.model)
-        tensors = {f"model.{name}": value.cpu() for name, value in merged.items()}
     kept = run.progress.best_step if run.best is not None else run.progress.step
-    result = {
+    record |= {
         "kept_step": kept,
         "steps": run.steps,
         "validation_ndcg": run.progress.best_value,
     }
-    export_model(folder, run.settings.model, tensors, run.backbone.settings, record | result)
+    model, ranker = run.settings.model, run.backbone.settings
+    if run.settings.lora:
+        with torch.no_grad():
+            for name, parameter in run.parameters.items():
+                parameter.copy_(tensors[name])
+        if run.settings.export == "update":
+            late = getattr(run.backbone, "late_interaction", None)
+            pairs = low_rank_pairs(run.backbone.model)
+            export_update(folder, ranker.base or model, pairs, late, ranker, record)
+            return
+        merged = merged_weights(run.backbone.model)
+        tensors = {f"model.{name}": value.cpu() for name, value in merged.items()}
+    export_model(folder, model, tensors, ranker, record)
 
 
 def _is_finite(value: float) -> bool:

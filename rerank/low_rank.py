@@ -1,0 +1,52 @@
+"""A model shipped as a small change of another: a low-rank update of linear layers (LoRA).
+
+Enters: `update.safetensors`, two thin matrices a layer. Leaves: the base model with the update
+added, as exact as float32 sums are: nothing of it is left to compute at run time.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+FILE = "update.safetensors"
+DOWN, UP = "down", "up"
+
+
+def add_update(model: nn.Module, folder: Path) -> None:
+    """Add the update in `folder`, if there is one, to `model`'s weights, in place.
+
+    For a layer N the file holds `N.down` [r, in] and `N.up` [out, r]; its weight grows by up @
+    down. Raises `ValueError` naming the file for a layer or a shape that the model does not have.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return
+    tensors = load_file(path)
+    names = sorted({name.rpartition(".")[0] for name in tensors})
+    modules = dict(model.named_modules())
+    for name in names:
+        down, up = (tensors.get(f"{name}.{part}") for part in (DOWN, UP))
+        module = modules.get(name)
+        if down is None or up is None or not isinstance(module, nn.Linear):
+            raise ValueError(f"{path}: {name} is no linear layer of the base model, or half of one")
+        if (up.shape[0], down.shape[1]) != module.weight.shape or up.shape[1] != down.shape[0]:
+            raise ValueError(
+                f"{path}: {name} is {tuple(up.shape)} @ {tuple(down.shape)}, its weight "
+                f"{tuple(module.weight.shape)}"
+            )
+        with torch.no_grad():
+            module.weight += (up.float() @ down.float()).to(module.weight)
+
+
+def update_tensors(
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+) -> dict[str, torch.Tensor]:
+    """What the file holds, in float16, for (down, up) by layer."""
+    tensors = {}
+    for name, (down, up) in pairs.items():
+        tensors[f"{name}.{DOWN}"] = down.detach().to("cpu", torch.float16).contiguous()
+        tensors[f"{name}.{UP}"] = up.detach().to("cpu", torch.float16).contiguous()
+    return tensors
