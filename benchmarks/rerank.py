@@ -69,14 +69,14 @@ def ours(model: str) -> Callable[[list[str]], Rank]:
 
 def cached(model: str) -> Callable[[list[str]], Rank]:
     """Our reranker over a cache in memory, made before the clock runs."""
-    from rerank.cache import PassageCache
-    from rerank.loading import load_backbone
+    from rerank import BlockRanker
 
-    backbone = load_backbone(model, device="cpu")
+    ranker = BlockRanker.from_pretrained(model, "cpu")
 
     def prepare(passages: list[str]) -> Rank:
-        kept = PassageCache.of(backbone, passages)
-        return lambda: kept.rerank(QUERY)
+        kept = ranker.cache(passages)
+        ids = kept.ids
+        return lambda: kept.rerank(QUERY, ids)
 
     return prepare
 

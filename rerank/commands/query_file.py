@@ -14,14 +14,14 @@ _ID_FIELDS = ("id", "_id", "qid")
 
 
 class Request(NamedTuple):
-    """A query, what it is called, and the passages to rank for it."""
+    """A query, what it is called, and the passages to rank for it (None: all of a cache)."""
 
     id: str
     query: str
-    passages: Sequence[Any]
+    passages: Any
 
 
-def read_queries(path: Path, passages: Sequence[Any]) -> list[Request]:
+def read_queries(path: Path, passages: Sequence[Any] | None) -> list[Request]:
     """A request for each query of `path`, all over the same `passages`.
 
     A line is a query's text, or a JSON object with `text` and perhaps `id`; without one its number

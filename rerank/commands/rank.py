@@ -4,20 +4,20 @@ Enters: queries, passages from a file or stdin. Leaves: the rankings on stdout.
 """
 
 import argparse
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from configs.command import Subparsers
 from rerank.commands.model_options import add_model_options, load_ranker, model_name
 from rerank.commands.passage_file import read_passages
 from rerank.commands.query_file import Request, read_batch, read_queries
+from rerank.commands.rank_output import print_json, print_lines
 
 if TYPE_CHECKING:
     from rerank.candidates import Ranked
+    from rerank.highlights import Highlights
 
-_SNIPPET = 100
 _QUERIES_AT_ONCE = 16
 
 
@@ -52,6 +52,17 @@ def add_parser(subparsers: Subparsers) -> None:
         help="rank by attention (%(default)s), or by the number that a whole language model would "
         "answer with",
     )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="a folder that `cache build` made: all its passages are ranked, or those of "
+        "--passages, and only the query is read",
+    )
+    parser.add_argument(
+        "--highlights",
+        action="store_true",
+        help="tell where in each passage the attention falls",
+    )
     parser.add_argument("--top-k", type=int, help="how many to print; default: all")
     parser.add_argument("--json", action="store_true", help="print one JSON object a query")
     parser.set_defaults(run=run)
@@ -61,21 +72,27 @@ def run(arguments: argparse.Namespace) -> None:
     """Rank and print, a few queries at a time."""
     from rerank.candidates import as_candidates
 
+    if arguments.mode == "decode" and (arguments.cache or arguments.highlights):
+        raise ValueError("--cache and --highlights are of attention: leave --mode decode out")
+    if arguments.cache is not None and not arguments.cache.is_dir():
+        raise ValueError(f"--cache: {arguments.cache} does not exist")
     requests = _requests(arguments)
     for request in requests:
-        as_candidates(request.passages)  # a bad one is told before a model loads
+        if request.passages is not None:
+            as_candidates(request.passages)  # a bad one is told before a model loads
     from tqdm import tqdm
 
-    rank, model = _ranker(arguments)
+    ranking = _ranking(arguments)
     bar = tqdm(total=len(requests), unit="query", disable=None if len(requests) > 1 else True)
     with bar:
         for start in range(0, len(requests), _QUERIES_AT_ONCE):
             some = requests[start : start + _QUERIES_AT_ONCE]
-            for request, results in zip(some, rank(some), strict=True):
+            for request, results in zip(some, ranking.rank(some), strict=True):
+                highlights = ranking.highlights(request, results)
                 if arguments.json:
-                    print(json.dumps(_as_json(request, results, model), ensure_ascii=False))
+                    print_json(request, results, ranking.model, highlights)
                 else:
-                    _print(request, results, titled=arguments.query is None)
+                    print_lines(request, results, arguments.query is None, highlights)
             bar.update(len(some))
 
 
@@ -87,55 +104,61 @@ def _requests(arguments: argparse.Namespace) -> list[Request]:
         if arguments.passages is not None:
             raise ValueError("--batch brings its own passages: leave --passages out")
         return read_batch(arguments.batch)
-    passages = read_passages(arguments.passages)
+    passages = None
+    if arguments.cache is None or arguments.passages is not None:
+        passages = read_passages(arguments.passages)
+    elif arguments.highlights:
+        raise ValueError(
+            "--highlights needs the passages' words, which a cache has not: give --passages"
+        )
     if arguments.queries is not None:
         return read_queries(arguments.queries, passages)
     return [Request("1", arguments.query, passages)]
 
 
-def _ranker(arguments: argparse.Namespace) -> tuple[Any, str]:
-    """What ranks a list of requests, and what the model is called."""
+class _Ranking(NamedTuple):
+    """What the model is called, how it ranks requests, and what it highlights of results."""
+
+    model: str
+    rank: Callable[[Sequence[Request]], list[list["Ranked"]]]
+    highlights: Callable[[Request, Sequence["Ranked"]], dict[str, "Highlights"] | None]
+
+
+def _ranking(arguments: argparse.Namespace) -> _Ranking:
     top_k = arguments.top_k
     if arguments.mode == "decode":
         from rerank.answer_decoding import DEFAULT_DECODER, AnswerDecoder
 
         decoder = AnswerDecoder.from_pretrained(arguments.model, arguments.device, arguments.dtype)
-        return (
-            lambda some: [decoder.rerank(r.query, r.passages, top_k) for r in some],
+        return _Ranking(
             arguments.model or DEFAULT_DECODER,
+            lambda some: [decoder.rerank(r.query, r.passages, top_k) for r in some],
+            lambda request, results: None,
         )
     ranker = load_ranker(arguments)
-    return (
-        lambda some: ranker.rerank_batch(
-            [r.query for r in some], [r.passages for r in some], top_k
-        ),
-        model_name(arguments),
-    )
 
+    def highlights(request: Request, results: Sequence["Ranked"]) -> dict[str, "Highlights"] | None:
+        if not arguments.highlights:
+            return None
+        # Of all passages, not of those that are printed: masses are shares of the whole list.
+        return {each.id: each for each in ranker.highlights(request.query, request.passages)}
 
-def _as_json(request: Request, results: Sequence["Ranked"], model: str) -> dict[str, Any]:
-    return {
-        "model": model,
-        "id": request.id,
-        "query": request.query,
-        "results": [_told(result) for result in results],
-    }
+    if arguments.cache is None:
 
+        def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
+            lists = [request.passages for request in some]
+            return ranker.rerank_batch([request.query for request in some], lists, top_k)
+    else:
+        from rerank.cache import PassageCache
 
-def _told(result: "Ranked") -> dict[str, Any]:
-    told = result._asdict()
-    if result.probability is None:
-        del told["probability"]
-    return told
+        cache = PassageCache.open(ranker, arguments.cache)
 
+        def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
+            return [
+                cache.rerank(request.query, top_k=top_k)
+                if request.passages is None
+                else ranker.rerank(request.query, request.passages, top_k, cache=cache)
+                for request in some
+            ]
 
-def _print(request: Request, results: Sequence["Ranked"], titled: bool) -> None:
-    from rerank.candidates import as_candidates
-
-    if titled:
-        print(f"query {request.id}: {request.query}")
-    for result in results:
-        (passage,) = as_candidates([result.passage])
-        text = " ".join((passage.text or passage.title).split())
-        snippet = text if len(text) <= _SNIPPET else f"{text[:_SNIPPET]}…"
-        print(f"{result.rank:>4}  {result.score:.4f}  {result.id}  {snippet}")
+    return _Ranking(model_name(arguments), rank, highlights)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from rerank.candidates import as_candidates
 from rerank.interfaces.by_place import rank_by_place
 from rerank.packing import tokenize
+from rerank.probability import probabilities
 from rerank.ranker import BlockRanker
 from rerank.template import fill
 
@@ -69,8 +70,10 @@ def respond(ranker: BlockRanker, body: Any, model: str) -> dict[str, Any]:
     if request.model not in (None, model):
         raise ValueError(f"'model' is {request.model!r}, and {model!r} is loaded")
     ranking = rank_by_place(ranker, request.query, request.documents, request.top_n)
+    scores = [score for _, score in ranking]
+    relevance = probabilities(scores, ranker.settings.probability) or scores
     results: list[dict[str, Any]] = []
-    for place, score in ranking:
+    for (place, _), score in zip(ranking, relevance, strict=True):
         result: dict[str, Any] = {"index": place, "relevance_score": score}
         if request.return_documents:
             result["document"] = request.documents[place]

@@ -97,6 +97,39 @@ def test_decode_with_a_real_language_model(run_module):
     assert len(found.stdout.splitlines()) == 3
 
 
+def test_a_cache_ranks_its_passages_or_those_given(run, tmp_path):
+    passages = write(tmp_path / "p", *LINES)
+    folder = tmp_path / "cache"
+    run("cache", "build", "minilm", "--passages", passages, "--out", folder, "--bits", 32)
+    alone = json.loads(run("rank", QUERY, "--passages", passages, "--json"))
+    found = json.loads(run("rank", QUERY, "--cache", folder, "--json"))
+    assert [(r["id"], pytest.approx(r["score"], abs=1e-5)) for r in found["results"]] == [
+        (r["id"], r["score"]) for r in alone["results"]
+    ]
+    assert [len(line.split()) for line in run("rank", QUERY, "--cache", folder).splitlines()] == [
+        3,
+        3,
+        3,
+    ]  # rank, score, id: a cache keeps no words
+    some = write(tmp_path / "some", LINES[1])
+    out = run("rank", QUERY, "--cache", folder, "--passages", some)
+    assert out.split()[2:] == ["faust", "Goethe", "wrote", "it."]
+
+
+def test_highlights_are_the_words_that_count(run, tmp_path):
+    passages = write(tmp_path / "p", *LINES)
+    lines = run("rank", QUERY, "--passages", passages, "--highlights", "--top-k", 1).splitlines()
+    assert len(lines) == 2
+    assert "Faust" in {each.split()[0] for each in lines[1].split("|")}
+    result = json.loads(run("rank", QUERY, "--passages", passages, "--highlights", "--json"))
+    first = result["results"][0]
+    words = {
+        first["passage"][token["field"]][token["start"] : token["end"]]
+        for token in first["highlights"]
+    }
+    assert {"Faust", "Goethe"} <= words
+
+
 def test_respond_answers_line_by_line(run, tmp_path):
     request = {"query": "who wrote Faust?", "documents": ["A pear.", "Goethe wrote it."]}
     lines = [json.dumps(request), json.dumps(request | {"top_n": 1, "model": "minilm"})]
@@ -120,6 +153,9 @@ def test_respond_answers_line_by_line(run, tmp_path):
         (["rank", "--batch", "{plain}"], "", "request 1 has no 'passages'"),
         (["rank", "--batch", "{batch}", "--passages", "x"], "", "leave --passages out"),
         (["rank", "query", "--model", "no/such-model"], "A pear.\n", "is neither a local model"),
+        (["rank", "query", "--cache", "nowhere"], "", "--cache: nowhere does not exist"),
+        (["rank", "query", "--cache", ".", "--highlights"], "", "needs the passages' words"),
+        (["rank", "query", "--cache", ".", "--mode", "decode"], "", "leave --mode decode out"),
         (["respond", "--requests", "nowhere.txt"], "", "--requests: nowhere.txt does not exist"),
         (["respond", "--model", "no/such-model"], "", "is neither a local model"),
     ],

@@ -1,7 +1,11 @@
+import copy
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
+from rerank import BlockRanker
 from rerank.interfaces.hosted import read_request, respond
 
 BODY = {
@@ -28,6 +32,16 @@ def test_top_n_and_the_documents_themselves(minilm_ranker):
     body = BODY | {"model": "minilm", "top_n": 1, "return_documents": True}
     (result,) = respond(minilm_ranker, body, "minilm")["results"]
     assert result["document"] == {"title": "Faust", "text": "Goethe wrote it."}
+
+
+def test_a_score_is_a_probability_where_the_settings_have_a_map(minilm_ranker):
+    plain = respond(minilm_ranker, BODY, "minilm")["results"]
+    backbone = copy.copy(minilm_ranker.backbone)
+    backbone.settings = replace(backbone.settings, probability=(4.0, -1.0))
+    mapped = respond(BlockRanker(backbone), BODY, "minilm")["results"]
+    for before, after in zip(plain, mapped, strict=True):
+        expected = 1 / (1 + math.exp(1 - 4 * before["relevance_score"]))
+        assert after == {"index": before["index"], "relevance_score": pytest.approx(expected)}
 
 
 @pytest.mark.parametrize(

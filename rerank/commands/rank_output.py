@@ -1,0 +1,74 @@
+"""How `python -m rerank rank` tells a ranking: lines for people, or one JSON object a query.
+
+Enters: a request and its results, perhaps with highlights. Leaves: text on stdout.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rerank.commands.query_file import Request
+
+if TYPE_CHECKING:
+    from rerank.candidates import Candidate, Ranked
+    from rerank.highlights import Highlights
+
+_SNIPPET = 100
+_HIGHLIGHTS = 8
+
+
+def print_json(
+    request: Request,
+    results: Sequence["Ranked"],
+    model: str,
+    highlights: Mapping[str, "Highlights"] | None,
+) -> None:
+    """One line: model, id, query and results, each with its tokens' masses where there are any."""
+    told = []
+    for result in results:
+        fields = result._asdict()
+        if result.probability is None:
+            del fields["probability"]
+        if highlights is not None:
+            tokens = highlights[result.id].tokens
+            fields["highlights"] = [token._asdict() for token in tokens]
+        told.append(fields)
+    output: dict[str, Any] = {
+        "model": model,
+        "id": request.id,
+        "query": request.query,
+        "results": told,
+    }
+    print(json.dumps(output, ensure_ascii=False))
+
+
+def print_lines(
+    request: Request,
+    results: Sequence["Ranked"],
+    titled: bool,
+    highlights: Mapping[str, "Highlights"] | None,
+) -> None:
+    """A line a passage, below it the tokens of the most mass; with `titled`, first the query."""
+    from rerank.candidates import as_candidates
+
+    if titled:
+        print(f"query {request.id}: {request.query}")
+    for result in results:
+        print(f"{result.rank:>4}  {result.score:.4f}  {result.id}", end="")
+        if result.passage == result.id:  # a cache keeps no words
+            print()
+            continue
+        (passage,) = as_candidates([result.passage])
+        text = " ".join((passage.text or passage.title).split())
+        print("  " + (text if len(text) <= _SNIPPET else f"{text[:_SNIPPET]}…"))
+        if highlights is not None:
+            print(" " * 6 + _highest(passage, highlights[result.id]))
+
+
+def _highest(passage: "Candidate", highlights: "Highlights") -> str:
+    tokens = sorted(highlights.tokens, key=lambda token: -token.mass)[:_HIGHLIGHTS]
+    shares = []
+    for token in tokens:
+        word = getattr(passage, token.field)[token.start : token.end].strip()
+        shares.append(f"{word} {token.mass:.3f}")
+    return " | ".join(shares)
