@@ -38,6 +38,8 @@ import torch
 from passages import QUERY, make_passages
 from provenance import provenance
 
+from rerank.ranker import DEFAULT_RERANKER
+
 SYSTEMS = ("ours", "cached", "cross-encoder", "full")
 MAX_PAIR_TOKENS = 256
 Rank = Callable[[], object]
@@ -203,6 +205,8 @@ def measure(plan: Plan, model: str, systems: Sequence[str]) -> dict[str, Any]:
                     continue  # the first call warms up
                 times[system].setdefault(count, []).append(answer["ms"])
                 cpu_times[system].setdefault(count, []).append(answer["cpu_ms"])
+        done = {s: round(row[count], 1) for s, row in medians(times).items() if count in row}
+        print(f"{count} passages, ms: {done}", file=sys.stderr)
     for worker in workers.values():
         worker.close()
     return {
@@ -279,7 +283,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The reranker beside its peers.")
     parser.add_argument("--quick", action="store_true", help="fewer passages, about a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--model", default="minilm", help="our model (%(default)s)")
+    parser.add_argument("--model", default=DEFAULT_RERANKER, help="our model (%(default)s)")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
