@@ -6,8 +6,8 @@ and text, with their shares of the attention that all passages get.
     for token in highlights(ranker.backbone, "who?", as_candidates(["Goethe did."]))[0].tokens: ...
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -15,17 +15,16 @@ from kernels import token_mass
 from rerank.backbone import Backbone, Readout, ScoringHeads
 from rerank.candidates import Candidate
 from rerank.packing import BlockTokens, PackedPrompts, pack, tokenize
-from rerank.template import fill
-
-Field = Literal["title", "text"]
-# Characters of Unicode's private use, which stand for a passage's own in its template.
-_STANDS_FOR: dict[str, Field] = {"\ue000": "title", "\ue001": "text"}
+from rerank.template import Given, fill
 
 
 class TokenMass(NamedTuple):
-    """The `mass` of one token, which stands at characters [start, end) of the passage's `field`."""
+    """The `mass` of one token, which stands at characters [start, end) of the passage's `field`.
 
-    field: Field
+    The field is `title` or `text`.
+    """
+
+    field: str
     start: int
     end: int
     mass: float
@@ -57,7 +56,8 @@ def highlights(backbone: Backbone, query: str, candidates: Sequence[Candidate]) 
     if not query.strip():
         raise ValueError("the query is empty")
     settings = backbone.settings
-    (prompt,) = tokenize(backbone.tokenizer, settings, [fill(settings, query, candidates)])
+    texts = fill(settings, query, candidates)
+    (prompt,) = tokenize(backbone.tokenizer, settings, [texts])
     packed = pack(
         [prompt],
         settings,
@@ -68,8 +68,10 @@ def highlights(backbone: Backbone, query: str, candidates: Sequence[Candidate]) 
     masses = _token_masses(backbone.read(packed), packed)
     spans = packed.layout.spans[0].passages
     return [
-        _of_passage(backbone, candidate, block, masses[start:end].tolist())
-        for candidate, block, (start, end) in zip(candidates, prompt.passages, spans, strict=True)
+        _of_passage(candidate.id, given, block, masses[start:end].tolist())
+        for candidate, given, block, (start, end) in zip(
+            candidates, texts.given[1:-1], prompt.passages, spans, strict=True
+        )
     ]
 
 
@@ -104,33 +106,18 @@ def _of_heads(heads: ScoringHeads, packed: PackedPrompts) -> torch.Tensor:
 
 
 def _of_passage(
-    backbone: Backbone, candidate: Candidate, block: BlockTokens, masses: list[float]
+    id_: str, given: Sequence[Given], block: BlockTokens, masses: list[float]
 ) -> Highlights:
-    places = list(_places(backbone, candidate))
     tokens = []
     elsewhere = 0.0
     for (first, last), mass in zip(block.characters, masses, strict=True):
-        field, start, end = max(
-            ((field, max(first, a) - a, min(last, b) - a) for field, a, b in places),
-            key=lambda piece: piece[2] - piece[1],
+        pieces = (
+            TokenMass(field, max(first, start) - start, min(last, end) - start, mass)
+            for field, start, end in given
         )
-        if end > start:
-            tokens.append(TokenMass(field, start, end, mass))
+        best = max(pieces, key=lambda piece: piece.end - piece.start)
+        if best.end > best.start:
+            tokens.append(best)
         else:
             elsewhere += mass
-    return Highlights(candidate.id, sum(masses), elsewhere, tuple(tokens))
-
-
-def _places(backbone: Backbone, candidate: Candidate) -> Iterator[tuple[Field, int, int]]:
-    """The characters [start, end) of the filled passage template that are title or text."""
-    standing = candidate._replace(
-        title=candidate.title and "\ue000", text=candidate.text and "\ue001"
-    )
-    (filled,) = fill(backbone.settings, "-", [standing]).passages
-    place = 0
-    for character in filled:
-        field = _STANDS_FOR.get(character)
-        length = 1 if field is None else len(getattr(candidate, field))
-        if field is not None:
-            yield field, place, place + length
-        place += length
+    return Highlights(id_, sum(masses), elsewhere, tuple(tokens))
