@@ -245,7 +245,7 @@ def growth(times: Times, tokens: dict[int, int]) -> dict[str, float]:
     """The exponent p of CPU ~ tokens^p between the second smallest and the largest N."""
     found = {}
     for system, row in times.items():
-        low, high = sorted(row)[1], max(row)
+        low, high = sorted(row)[len(row) > 1], max(row)
         if low < high:
             time_ratio = statistics.median(row[high]) / statistics.median(row[low])
             found[system] = float(np.log(time_ratio) / np.log(tokens[high] / tokens[low]))
@@ -284,13 +284,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer passages, about a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--model", default=DEFAULT_RERANKER, help="our model (%(default)s)")
+    parser.add_argument("--counts", type=int, nargs="+", help="numbers of passages")
+    parser.add_argument("--rounds", type=int, help="timed calls each")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker, arguments.model)
         return
-    result = measure(QUICK if arguments.quick else PLAN, arguments.model, arguments.systems)
+    plan = QUICK if arguments.quick else PLAN
+    plan = plan._replace(
+        counts=tuple(arguments.counts or plan.counts), rounds=arguments.rounds or plan.rounds
+    )
+    result = measure(plan, arguments.model, arguments.systems)
     result = {**provenance(), **result}
     if arguments.json:
         print(json.dumps(result))
