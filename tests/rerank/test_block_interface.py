@@ -85,11 +85,20 @@ def test_an_encoder_scores_as_dense_masked_attention_does(tmp_path, settings):
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra"])
+MODERN_BERT = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
+ENCODERS = {
+    "Bert": {},
+    # Positions begin after the padding id.
+    "Roberta": {"max_position_embeddings": 514, "pad_token_id": 0},
+    "Electra": {},
+    # Rotary positions, one fused projection, and every third layer alone reads whole texts.
+    "ModernBert": MODERN_BERT,
+}
+
+
+@pytest.mark.parametrize("family", ENCODERS)
 def test_an_encoder_reads_every_block_as_a_text_of_its_own(tmp_path, family):
-    """Families number their positions differently: RoBERTa's begin after its padding id."""
-    changes = {"max_position_embeddings": 514, "pad_token_id": 0} if family == "Roberta" else {}
-    folder = save_model(tmp_path, family, "minilm", **changes)
+    folder = save_model(tmp_path, family, "minilm", **ENCODERS[family])
     ranker = load_ranker(folder)
     prompts = packed(ranker, QUERY, PASSAGES)
     found = _hidden(
@@ -146,6 +155,16 @@ def test_a_sliding_window_that_would_bite_is_refused(tmp_path):
     ranker = load_ranker(folder)
     with pytest.raises(ValueError, match=r"sliding window 24: lower max_passage_tokens"):
         ranker.rerank(QUERY, ["Goethe wrote Faust, a tragedy in two parts. " * 3])
+
+
+def test_an_encoders_local_attention_that_would_bite_is_refused(tmp_path):
+    """ModernBERT's local layers see half their window to each side."""
+    folder = save_model(tmp_path, "ModernBert", "minilm", local_attention=40, **MODERN_BERT)
+    ranker = load_ranker(folder)
+    long = "Goethe wrote Faust, a tragedy in two parts. "
+    assert len(ranker.rerank(QUERY, [long])) == 1
+    with pytest.raises(ValueError, match=r"sliding window 21: lower max_passage_tokens"):
+        ranker.rerank(QUERY, [long * 3])
 
 
 def test_a_sliding_window_that_does_not_bite_changes_nothing(tmp_path):
