@@ -24,7 +24,7 @@ query_attends: true
 query_position: 4096
 instruction: "Rank.\\n\\n"
 passage: "{text}\\n"
-query: "{query}\\n"
+query: "Query: {query}\\n"
 signal: query
 score: mass
 """
@@ -73,13 +73,11 @@ def examples(planted):
     return path
 
 
-def test_the_planted_head_is_found_and_ranks(planted, examples, run_module, tmp_path):
-    found = run_module(
-        "rerank", "select-heads", planted, "--examples", examples, "--out", tmp_path,
-        "--heads", 4, "--device", "cpu", "--json",
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr
-    report = json.loads(found.stdout)
+def test_the_planted_head_is_found_and_ranks(planted, examples, tmp_path, capsys):
+    options = ["--examples", str(examples), "--out", str(tmp_path), "--heads", "4"]
+    command = ["select-heads", str(planted), *options, "--device", "cpu", "--json"]
+    assert run_command(make_parser(), command) == 0
+    report = json.loads(capsys.readouterr().out)
     assert report["heads"] == [[LAYER, HEAD]]
     assert report["nDCG@10 by number of heads, cross-validated"]["1"] == 1
     path = tmp_path / "blockrank.yaml"
