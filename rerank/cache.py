@@ -80,7 +80,8 @@ class PassageCache:
         *,
         salient_share: float = DEFAULT_SALIENT_SHARE,
     ) -> "PassageCache":
-        """Read `passages` into memory, kept in 32, 16, 8 or 4 `bits`.
+        """Read `passages` into memory, kept in 32, 16, 8, 6 or 4 `bits`
+        (`rerank.precision`).
 
         In 4 bits the share `salient_share` of every passage's tokens keeps 8. Raises `ValueError`
         for passages that a ranking would refuse, and where passages see the query.

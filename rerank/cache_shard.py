@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 
-from rerank.passage_states import PassageStates
+from rerank.passage_states import PassageStates, is_value
 from rerank.precision import Rows, encode, rounding_error
 
 _TOKEN = "token."
@@ -114,7 +114,7 @@ def make_shard(
         salient = _largest_of_each(lost.cpu(), sizes, salient_share)
     tokens: dict[str, torch.Tensor] = {}
     for name, x in states.tokens.items():
-        tokens |= encode(name, x, bits, salient)
+        tokens |= encode(name, x, _bits_of(name, bits), salient)
     # A vector a passage weighs little beside its tokens: never fewer than 16 bits.
     passages: dict[str, torch.Tensor] = {}
     for name, x in states.passages.items():
@@ -145,6 +145,11 @@ def digest_of(title: str, text: str) -> str:
     """What a passage's words are known by."""
     words = f"{len(title)} {title}{text}".encode(errors="surrogatepass")
     return hashlib.blake2b(words, digest_size=12).hexdigest()
+
+
+def _bits_of(name: str, bits: int) -> int:
+    """Precision 6 parts keys and values."""
+    return bits if bits != 6 else 4 if is_value(name) else 8
 
 
 def _largest_of_each(values: torch.Tensor, lengths: torch.Tensor, share: float) -> torch.Tensor:

@@ -29,6 +29,11 @@ def value_name(layer: int | None) -> str:
     return f"v.{layer}"
 
 
+def is_value(name: str) -> bool:
+    """Whether `name` is that of a layer's values."""
+    return name.startswith("v.")
+
+
 def head_name(number: int) -> str:
     """The keys of scoring heads that no layer of a query block attends to."""
     return f"head.{number}"

@@ -31,9 +31,9 @@ def add_parser(subparsers: Subparsers) -> None:
     build.add_argument(
         "--bits",
         type=int,
-        choices=(32, 16, 8, 4),
+        choices=(32, 16, 8, 6, 4),
         default=8,
-        help="what a number is kept in (%(default)s)",
+        help="what a number is kept in (%(default)s); 6: a decoder's keys in 8, its values in 4",
     )
     build.add_argument(
         "--salient",

@@ -69,7 +69,7 @@ def test_an_encoders_whole_cache_gives_the_scores_of_no_cache(folders, minilm_ra
 
 
 @pytest.mark.parametrize("which", ["minilm", "decoder"])
-@pytest.mark.parametrize("bits", [32, 16, 8, 4])
+@pytest.mark.parametrize("bits", [32, 16, 8, 6, 4])
 def test_any_order_and_company_in_the_cache_give_the_same_bits(which, bits, minilm_ranker, decoder):
     ranker = minilm_ranker if which == "minilm" else decoder
     wanted = dict(zip(IDS, ranker.cache(PASSAGES, bits).scores(QUERY, IDS), strict=True))
@@ -91,7 +91,7 @@ def test_fewer_bits_take_less_room_and_deviate_more(which, minilm_ranker, decode
     ranker = minilm_ranker if which == "minilm" else decoder
     exact = np.array(scores(ranker, QUERY, PASSAGES))
     sizes, deviations = [], []
-    for bits in (32, 16, 8, 4):
+    for bits in (32, 16, 8, 6, 4) if which == "decoder" else (32, 16, 8, 4):
         cache = ranker.cache(PASSAGES, bits)
         sizes.append(cache.num_bytes)
         deviations.append(np.abs(cache.scores(QUERY, IDS) - exact).max() / exact.std())
@@ -156,10 +156,25 @@ def test_numbers_come_back_as_exactly_as_their_bits_allow(bits, size):
     stored = encode("k", x, bits)
     rows = torch.tensor([7, 3, 11, 39])
     found = decode("k", stored, Rows(rows), size).float()
-    # Half a step of the largest number; fp16 also rounds the scale.
-    bound = x[rows].abs().amax(-1, keepdim=True) * {32: 0, 16: 5e-4, 8: 0.0045, 4: 0.0725}[bits]
+    # Half a step of the largest number; fp16 also rounds the scale, and the middle.
+    bound = x[rows].abs().amax(-1, keepdim=True) * {32: 0, 16: 5e-4, 8: 0.0045, 4: 0.075}[bits]
     assert ((found - x[rows]).abs() <= bound).all()
     assert torch.equal(decode("k", stored, Rows(slice(3, 8)), size).float()[0], found[1])
+
+
+def test_four_bits_follow_numbers_that_lie_far_from_zero():
+    """As keys do: around their middle the step is that of their spread."""
+    x = 50 + torch.randn(20, 2, 64, generator=torch.Generator().manual_seed(1))
+    found = decode("k", encode("k", x, 4), Rows(slice(0, 20)), 64)
+    spread = x.amax(-1, keepdim=True) - x.amin(-1, keepdim=True)
+    assert ((found - x).abs() <= spread / 14 / 2 + 0.02).all()  # fp16 keeps 50 to 0.016
+
+
+def test_six_bits_part_keys_and_values(decoder):
+    cache, fine, coarse = (decoder.cache(PASSAGES, bits) for bits in (6, 8, 4))
+    found = cache.shards[0].tokens
+    assert torch.equal(found["k.1"], fine.shards[0].tokens["k.1"])
+    assert torch.equal(found["v.1"], coarse.shards[0].tokens["v.1"])
 
 
 def test_salient_tokens_keep_eight_bits():
@@ -213,7 +228,7 @@ def test_what_is_not_in_the_cache_is_refused(minilm_ranker):
 
 
 def test_unknown_precisions_are_refused(minilm_ranker):
-    with pytest.raises(ValueError, match="bits is 5, wanted 32, 16, 8, 4"):
+    with pytest.raises(ValueError, match="bits is 5, wanted 32, 16, 8, 6, 4"):
         minilm_ranker.cache(PASSAGES, bits=5)
     with pytest.raises(ValueError, match=r"the salient share is 1\.5"):
         minilm_ranker.cache(PASSAGES, bits=4, salient_share=1.5)
