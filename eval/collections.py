@@ -1,32 +1,74 @@
-"""The pipeline on every collection of a folder, in one table.
+"""Searches and rerankers on every collection of a folder, in one table.
 
-Enters: a folder of BEIR folders. Leaves: an index, runs and a report for each, and one table.
+Enters: a folder of BEIR folders. Leaves: for each an index, runs and `result.json`, and one table:
+dense search, BM25, their fusion, and every reranker over the best of dense search and of the
+fusion.
 
     run_collections(Path("data"), Path("collections"), CollectionsSettings())
 """
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from tqdm import tqdm
+
+from eval.atomic_file import write_text
+from eval.comparison import Comparison, compare
+from eval.data import Qrels, Run, write_run
+from eval.fusion import reciprocal_rank_fusion
 from eval.intervals import bootstrap_intervals
-from eval.pipeline import PipelineReport, PipelineSettings, evaluate_pipeline
-from eval.pipeline_files import write_report
+from eval.lexical import Bm25
+from eval.provenance import package_versions
 from index.manifest import MANIFEST
+from rerank import BlockRanker, PassagesTruncatedWarning
 from retrieval.build import IndexSettings, build_index
+from retrieval.corpora import load_collection, open_corpus
+from retrieval.corpora.records import Skipped
+from retrieval.retriever import Retriever
+
+DENSE, BM25, FUSION = "dense", "bm25", "fusion"
 
 
 @dataclass(frozen=True)
 class CollectionsSettings:
-    """What is run on each collection, and on how many of its judged queries (None: all)."""
+    """What is run on each collection, and on how many of its judged queries (None: all).
+
+    `seen` names collections whose texts a reranker was trained on: they are marked and left out of
+    the means.
+    """
 
     encoder: str = "minilm"
     max_length: int | None = None
-    rerank: tuple[str, ...] = ("minilm",)
-    k: int = 50
+    rerank: tuple[str, ...] = ("mini",)
+    k: int = 100
     max_queries: int | None = None
     measures: tuple[str, ...] = ("nDCG@10", "RR@10", "R@100")
+    seen: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CollectionReport:
+    """One collection's systems, compared with dense search; rerankers over the fusion with it."""
+
+    name: str
+    seen: bool
+    comparison: Comparison
+    over_fusion: Comparison
+
+    def as_json(self) -> dict[str, object]:
+        """Everything but the runs, for machines."""
+        return {
+            "collection": self.name,
+            "seen_in_training": self.seen,
+            "against_dense": self.comparison.as_json(),
+            "against_fusion": self.over_fusion.as_json(),
+        }
 
 
 def collections_in(folder: Path) -> list[Path]:
@@ -50,16 +92,17 @@ def collections_in(folder: Path) -> list[Path]:
 
 def run_collections(
     folder: Path, out: Path, settings: CollectionsSettings
-) -> Iterator[PipelineReport]:
+) -> Iterator[CollectionReport]:
     """Evaluate every collection, one after the other, yielding each report as it is done.
 
-    Bad records (passages without a text) are left out. Indexes in `out` are reused. With several
-    rerankers there is one report for each.
+    Bad records (passages without a text) are left out. Indexes in `out` are reused.
     """
-    for collection in collections_in(folder):
+    found = collections_in(folder)
+    rankers = {name: BlockRanker.from_pretrained(name) for name in settings.rerank}
+    for collection in found:
         target = out / collection.name
         if not (target / "index" / MANIFEST).is_file():
-            print(f"{collection.name}: building the index …", file=sys.stderr)
+            _say(f"{collection.name}: building the index …")
             build_index(
                 str(collection),
                 target / "index",
@@ -68,42 +111,144 @@ def run_collections(
                 ),
                 resume=True,
             )
-        for model in settings.rerank:
-            print(f"{collection.name}: searching, reranking by {model} …", file=sys.stderr)
-            report = evaluate_pipeline(
-                PipelineSettings(
-                    collection=str(collection),
-                    index=str(target / "index"),
-                    k=settings.k,
-                    rerank=model,
-                    measures=settings.measures,
-                    max_queries=settings.max_queries,
-                )
-            )
-            write_report(target / model.replace("/", "--"), report)
-            yield report
-
-
-def table(reports: Sequence[PipelineReport]) -> tuple[list[str], list[list[str | float]]]:
-    """Header and rows: a line a collection and reranker, dense beside reranked."""
-    measures = reports[0].settings.measures
-    pairs = [f"{name} {stage}" for name in measures for stage in ("dense", "reranked")]
-    first = measures[0]
-    header = ["collection", "queries", "reranker", *pairs, f"{first} gain", "low", "high"]
-    rows: list[list[str | float]] = []
-    for report in reports:
-        dense, reranked = (stage.evaluation for stage in (report.stages[0], report.stages[-1]))
-        gains = reranked.values[first] - dense.values[first]
-        low, high = bootstrap_intervals(gains[:, None], seed=report.settings.seed)
-        rows.append(
-            [
-                Path(report.settings.collection).name,
-                str(len(dense.query_ids)),
-                report.settings.rerank or "none",
-                *(stage.means[name] for name in measures for stage in (dense, reranked)),
-                f"{gains.mean():+.4f}",
-                f"{low[0]:+.4f}",
-                f"{high[0]:+.4f}",
-            ]
+        _say(f"{collection.name}: searching and reranking …")
+        queries, qrels = _judged(collection, settings.max_queries)
+        runs = _runs(collection, Retriever.open(target / "index"), queries, rankers, settings.k)
+        report = CollectionReport(
+            collection.name,
+            collection.name in settings.seen,
+            compare(qrels, runs, settings.measures, baseline=DENSE, all_pairs=False),
+            compare(qrels, runs, settings.measures, baseline=FUSION, all_pairs=False),
         )
+        _write(target, report, runs, settings)
+        yield report
+
+
+def over(reranker: str, first: str) -> str:
+    """The name of `reranker` over the best passages of the search `first`."""
+    return f"{reranker} over {first}"
+
+
+def table(
+    reports: Sequence[CollectionReport], settings: CollectionsSettings
+) -> tuple[list[str], list[list[str | float]]]:
+    """Header and rows: a line a collection and reranker, by the first measure.
+
+    Gains come with paired 95 % intervals, and a star where a permutation test with Holm's
+    correction finds them significant at .05. The last line of a reranker is the mean over
+    collections that it was not trained on; its interval is over collections.
+    """
+    measure = settings.measures[0]
+    header = ["collection", "queries", "reranker", DENSE, BM25, FUSION, "over dense", "over fusion"]
+    header += ["gain on dense", "gain on fusion"]
+    rows: list[list[str | float]] = []
+    for reranker in settings.rerank:
+        means, gains = [], []
+        for report in reports:
+            scores = report.comparison.scores
+            systems = (DENSE, BM25, FUSION, over(reranker, DENSE), over(reranker, FUSION))
+            row = [scores[system][measure].mean for system in systems]
+            name = f"{report.name} (seen)" if report.seen else report.name
+            gain = _gain(report.comparison, over(reranker, DENSE), measure)
+            gain_on_fusion = _gain(report.over_fusion, over(reranker, FUSION), measure)
+            count = str(len(report.comparison.query_ids))
+            rows.append([name, count, reranker, *row, gain, gain_on_fusion])
+            if not report.seen:
+                means.append(row)
+                gains.append((row[3] - row[0], row[4] - row[2]))
+        if len(means) > 1:
+            low, high = bootstrap_intervals(np.array(gains), seed=settings.seed)
+            mean = np.array(gains).mean(axis=0)
+            texts = [
+                f"{m:+.4f} [{a:+.4f}, {b:+.4f}]" for m, a, b in zip(mean, low, high, strict=True)
+            ]
+            rows.append(
+                [
+                    "mean, not seen",
+                    str(len(means)),
+                    reranker,
+                    *np.array(means).mean(0).tolist(),
+                    *texts,
+                ]
+            )
     return header, rows
+
+
+def _gain(comparison: Comparison, system: str, measure: str) -> str:
+    versus = comparison.scores[system][measure].versus
+    assert versus is not None
+    star = " *" if comparison.significant(system, measure) else ""
+    return f"{versus.difference:+.4f} [{versus.low:+.4f}, {versus.high:+.4f}]{star}"
+
+
+def _judged(folder: Path, most: int | None) -> tuple[dict[str, str], Qrels]:
+    """Queries with a relevant passage, evenly spread where there are more than wanted."""
+    collection = load_collection(str(folder))
+    ids = [id_ for id_, grades in collection.qrels.items() if max(grades.values(), default=0) > 0]
+    ids = [id_ for id_ in collection.queries if id_ in set(ids)]
+    if not ids:
+        raise ValueError(f"{folder}: no query has a relevant passage")
+    if most is not None and most < len(ids):
+        ids = [ids[place] for place in np.linspace(0, len(ids) - 1, most).astype(int)]
+    return {i: collection.queries[i] for i in ids}, {i: collection.qrels[i] for i in ids}
+
+
+def _runs(
+    folder: Path,
+    retriever: Retriever,
+    queries: Mapping[str, str],
+    rankers: Mapping[str, BlockRanker],
+    k: int,
+) -> dict[str, Run]:
+    hits = retriever.search(list(queries.values()), k)
+    dense = {
+        query_id: {hit.id: hit.score for hit in found}
+        for query_id, found in zip(queries, hits, strict=True)
+    }
+    bm25 = Bm25.over(open_corpus(str(folder), Skipped())).search(queries, k)
+    fusion = reciprocal_rank_fusion([dense, bm25], k)
+    runs: dict[str, Run] = {DENSE: dense, BM25: bm25, FUSION: fusion}
+    for name, ranker in rankers.items():
+        first = _reranked(retriever, ranker, queries, dense, {})
+        # A soft maximum scores a passage alike in any company: most of both lists is the same.
+        alike = ranker.settings.score == "log_sum_exp"
+        runs[over(name, DENSE)] = first
+        runs[over(name, FUSION)] = _reranked(
+            retriever, ranker, queries, fusion, first if alike else {}
+        )
+    return runs
+
+
+def _reranked(
+    retriever: Retriever,
+    ranker: BlockRanker,
+    queries: Mapping[str, str],
+    run: Run,
+    known: Run,
+) -> Run:
+    """`run` with the reranker's scores; those `known` are not computed again."""
+    result = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PassagesTruncatedWarning)
+        for query_id, query in tqdm(queries.items(), desc="reranking", disable=None):
+            scores = {i: s for i, s in known.get(query_id, {}).items() if i in run[query_id]}
+            passages = retriever.index.passages([i for i in run[query_id] if i not in scores])
+            found = ranker.rerank(query, passages) if passages else []
+            result[query_id] = scores | {scored.id: scored.score for scored in found}
+    return result
+
+
+def _write(
+    target: Path, report: CollectionReport, runs: Mapping[str, Run], settings: CollectionsSettings
+) -> None:
+    (target / "runs").mkdir(parents=True, exist_ok=True)
+    for name, run in runs.items():
+        file = name.replace(" ", "-").replace("/", "--")
+        write_run(target / "runs" / f"{file}.trec", run, f"blockseek-{file}")
+    result = report.as_json() | {"settings": asdict(settings), "versions": package_versions()}
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(target / "result.json", f"{text}\n")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -56,8 +56,8 @@ def draw_known_items(passages: Iterable[Passage], count: int) -> list[KnownItem]
     """
     passages = list(passages)
     items = [item for passage in passages if (item := known_item(passage))]
-    openings = Counter(_opening(passage.text) for passage in passages)
-    items = [item for item in items if openings[_opening(item.query)] == 1]
+    openings = Counter(opening(passage.text) for passage in passages)
+    items = [item for item in items if openings[opening(item.query)] == 1]
     if len(items) < count:
         raise ValueError(f"the corpus has {len(items)} known items, {count} are asked for")
     items.sort(key=lambda item: hashlib.sha256(item.passage.id.encode()).digest())
@@ -102,7 +102,7 @@ def write_known_items(corpus: str, folder: Path, *, train: int, test: int) -> No
     unfinished.rename(folder)
 
 
-def _opening(text: str) -> str:
+def opening(text: str) -> str:
     """How a text's first words read, for finding the same summary elsewhere."""
     words = re.findall(r"\w+", text.lower())
     return " ".join(words[:_FEWEST_WORDS])

@@ -7,26 +7,26 @@ from pathlib import Path
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
 
 # Where test collections are looked for when $BLOCKSEEK_DATA names no other folder.
-_DEFAULT_DATA = "../shared/data"
+DEFAULT_DATA = "../shared/data"
 
 
 def add_collections_parser(subparsers: Subparsers) -> None:
     """Add the `collections` subcommand."""
     parser = subparsers.add_parser(
         "collections",
-        help="run the pipeline on every collection of a folder, in one table",
+        help="run searches and rerankers on every collection of a folder, in one table",
         description="Index, search and rerank every BEIR folder in a folder.",
     )
     parser.add_argument(
         "folder",
         nargs="?",
         type=Path,
-        default=Path(os.environ.get("BLOCKSEEK_DATA", _DEFAULT_DATA)),
+        default=Path(os.environ.get("BLOCKSEEK_DATA", DEFAULT_DATA)),
         help="a folder of BEIR folders ($BLOCKSEEK_DATA, else %(default)s)",
     )
     parser.add_argument("--out", type=Path, default=Path("collections"), help="(%(default)s)")
     parser.add_argument("--config", default="collections", help="a YAML file of its settings")
-    parser.add_argument("--rerank", nargs="+", metavar="MODEL", help="rerankers to run (minilm)")
+    parser.add_argument("--rerank", nargs="+", metavar="MODEL", help="rerankers to run (mini)")
     parser.add_argument("--max-queries", type=int, help="queries a collection")
     add_output_options(parser)
     parser.set_defaults(run=run_collections_command)
@@ -47,4 +47,4 @@ def run_collections_command(arguments: argparse.Namespace) -> None:
     if arguments.format == "json":
         print_json([report.as_json() for report in reports])
     else:
-        print_table(arguments, *table(reports))
+        print_table(arguments, *table(reports, settings))

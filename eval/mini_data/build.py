@@ -1,0 +1,176 @@
+"""Make the training files, the validation file and the start of the reranker in the box.
+
+Enters: `MiniDataSettings`. Leaves, in a folder: `SOURCE.jsonl` of each source, `validation.jsonl`,
+`start/` (MiniLM with a late interaction that is still to be trained) and `about.json`.
+
+    build_mini_data(Path("mini/data"), read_settings(MiniDataSettings, "mini_data"), Path("data"))
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from configs.models import MINILM, find_model
+from configs.settings import read_mapping
+from eval.mini_data import sources
+from eval.mini_data.pairs import Pairs, alone, cloze, digest, drawn, keywords, words_of
+from eval.provenance import package_versions
+from index.records import Passage
+from rerank.candidates import Candidate
+from rerank.examples import Example
+from rerank.files import new_folder
+from rerank.late_interaction import FILE, LateInteraction
+from rerank.mine import write_examples
+from rerank.settings import OWN_SETTINGS
+from retrieval.encoder import Encoder
+
+# One query in this many is kept out of training to choose the checkpoint.
+_HELD_OUT = 40
+# Sources with this many passages or more keep only those that are asked for.
+_LARGE = 10_000
+
+
+@dataclass(frozen=True)
+class MiniDataSettings:
+    """How many queries a source gives at most, and what is made of them.
+
+    A query gets the `negatives` passages that `encoder` ranks highest beside the right one. The
+    late interaction starts at `temperature` and coefficients `tokens` and `dense`.
+    """
+
+    queries: Mapping[str, int]
+    encoder: str = MINILM
+    max_length: int = 160
+    negatives: int = 15
+    validation: int = 75
+    temperature: float = 0.04
+    tokens: float = 3.0
+    dense: float = 1.0
+    seed: int = 0
+
+
+def build_mini_data(
+    folder: Path, settings: MiniDataSettings, data: Path, without: Sequence[str] = ()
+) -> dict[str, int]:
+    """Write everything to `folder` and return the number of training queries by source.
+
+    `without` leaves sources out. Raises `ValueError` where `folder` exists, a source cannot be
+    read, or none is left.
+    """
+    found = [
+        drawn(pairs, settings.queries[pairs.name])
+        for pairs in _all_pairs(data, settings, without)
+        if pairs.queries and pairs.name not in without
+    ]
+    if not found:
+        raise ValueError("no source is left that has a query")
+    versions = {"versions": package_versions()}
+    counts: dict[str, int] = {}
+    validation: list[Example] = []
+    with new_folder(folder) as made:
+        encoder = Encoder.load(settings.encoder, max_length=settings.max_length)
+        for pairs in found:
+            pairs = alone(pairs) if len(pairs.passages) >= _LARGE else pairs
+            _say(f"{pairs.name}: {len(pairs.queries)} queries, {len(pairs.passages)} passages")
+            examples = _mined(pairs, encoder, settings)
+            held = [e for e in examples if digest(e.query) % _HELD_OUT == 0][: settings.validation]
+            queries = {example.query for example in held}
+            kept = [example for example in examples if example.query not in queries]
+            write_examples(made / f"{pairs.name}.jsonl", kept, {"source": pairs.name} | versions)
+            counts[pairs.name] = len(kept)
+            validation += held
+        write_examples(made / "validation.jsonl", validation, versions)
+        _write_start(made / "start", found, settings)
+        about = {"settings": asdict(settings), "training_queries": counts}
+        (made / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return counts
+
+
+def _all_pairs(data: Path, settings: MiniDataSettings, without: Sequence[str]) -> list[Pairs]:
+    """Every source and what is made of it, but what `without` needs no reading for."""
+    found: list[Pairs] = []
+    if "debian" not in without:
+        debian = sources.debian()
+        found += [debian, cloze("debian_cloze", debian.passages)]
+    if "pydoc" not in without:
+        found.append(sources.pydoc())
+    if "squad" not in without:
+        found += sources.squad(data)
+    if "natural_questions" not in without:
+        found.append(sources.natural_questions(data))
+    texts = [text for pairs in found for text in pairs.passages]
+    frequency = Counter(word for text in texts for word in set(words_of(text)))
+    few = sorted(set(texts), key=digest)[: 2 * settings.queries["keywords"]]
+    return [*found, keywords("keywords", few, frequency, settings.seed)]
+
+
+def _mined(pairs: Pairs, encoder: Encoder, settings: MiniDataSettings) -> list[Example]:
+    """The queries with their passage and the hardest others, by exact dense search."""
+    places = {text: str(number) for number, text in enumerate(dict.fromkeys(pairs.passages))}
+    texts = list(places)
+    vectors = _vectors(encoder, texts)
+    asked = encoder.encode_queries([query for query, _ in pairs.queries])
+    examples = []
+    for number, ((query, place), vector) in enumerate(zip(pairs.queries, asked, strict=True)):
+        right = places[pairs.passages[place]]
+        order = np.argsort(-(vectors @ vector), kind="stable")[: settings.negatives + 1]
+        ids = [right, *(str(i) for i in order if str(i) != right)][: settings.negatives + 1]
+        passages = tuple(Candidate(id_, "", texts[int(id_)], None) for id_ in ids)
+        examples.append(Example(f"{pairs.name}-{number}", query, passages, {right: 1}, {}))
+    return examples
+
+
+def _vectors(encoder: Encoder, texts: list[str]) -> np.ndarray:
+    parts = []
+    for start in tqdm(range(0, len(texts), 2048), desc="encoding", disable=None):
+        passages = [Passage(str(i), "", t) for i, t in enumerate(texts[start : start + 2048])]
+        parts.append(encoder.encode_passages(passages)[0])
+    return np.concatenate(parts)
+
+
+def _write_start(folder: Path, found: Sequence[Pairs], settings: MiniDataSettings) -> None:
+    """The settings of MiniLM's late interaction, and token weights counted over all passages."""
+    from transformers import AutoTokenizer
+
+    folder.mkdir()
+    tokenizer = AutoTokenizer.from_pretrained(find_model(settings.encoder))
+    texts = sorted({text for pairs in found for text in pairs.passages})
+    count = np.zeros(len(tokenizer))
+    for start in range(0, len(texts), 2048):
+        rows = tokenizer(
+            texts[start : start + 2048], truncation=True, max_length=256, verbose=False
+        )["input_ids"]
+        for row in rows:
+            count[list(set(row))] += 1
+    # BM25's inverse document frequency, never below 0.
+    table = np.log1p((len(texts) - count + 0.5) / (count + 0.5))
+    late = LateInteraction(
+        torch.tensor(table, dtype=torch.float32),
+        _width(settings.encoder),
+        temperature=settings.temperature,
+        tokens=settings.tokens,
+        dense=settings.dense,
+    )
+    save_file({name: tensor.detach() for name, tensor in late.state_dict().items()}, folder / FILE)
+    values = read_mapping(f"rerank/{MINILM}")
+    values |= {"base": settings.encoder, "late_interaction": True}
+    (folder / OWN_SETTINGS).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def _width(model: str) -> int:
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(find_model(model)).hidden_size)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
