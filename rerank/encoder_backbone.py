@@ -78,7 +78,9 @@ class EncoderBackbone:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         own = own or Path(folder)
         add_update(model, own)
-        late = LateInteraction.load(own).to(device) if settings.late_interaction else None
+        late = None
+        if settings.late_interaction:
+            late = LateInteraction.load(own, config.vocab_size, config.hidden_size).to(device)
         return cls(model.to(device).eval(), tokenizer, settings, late)
 
     def positions(self, prompts: PackedPrompts) -> torch.Tensor:

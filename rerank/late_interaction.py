@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from kernels.layout import Span
+from rerank.low_rank import load_tensors
 
 # What a parameter is multiplied by, so that one learning rate suits it and a low-rank update.
 _GAIN = 10.0
@@ -47,16 +47,23 @@ class LateInteraction(nn.Module):
         self.shifts = nn.Parameter(torch.zeros(3))
 
     @classmethod
-    def load(cls, folder: Path) -> "LateInteraction":
-        """Read it from `folder`; raises `ValueError` where the file is missing or another's."""
+    def load(cls, folder: Path, words: int, width: int) -> "LateInteraction":
+        """Read it from `folder`, for a model of `words` token ids and states of `width`.
+
+        Raises `ValueError` naming the file where it is missing, broken or another model's.
+        """
         path = folder / FILE
         if not path.is_file():
             raise ValueError(f"{folder} has late_interaction: true and no {FILE}")
-        tensors = load_file(path)
-        wanted = {"table", "start", "direction", "shifts"}
-        if set(tensors) != wanted:
-            raise ValueError(f"{path} holds {sorted(tensors)}, wanted {sorted(wanted)}")
-        width = len(tensors["direction"])
+        tensors = load_tensors(path)
+        shapes = {"table": (words,), "start": (3,), "direction": (width,), "shifts": (3,)}
+        if set(tensors) != set(shapes):
+            raise ValueError(f"{path} holds {sorted(tensors)}, wanted {sorted(shapes)}")
+        for name, shape in shapes.items():
+            if tuple(tensors[name].shape) != shape:
+                raise ValueError(
+                    f"{path}: {name} is {tuple(tensors[name].shape)}, wanted {shape} for this model"
+                )
         made = cls(tensors["table"], width, temperature=1.0, tokens=1.0, dense=1.0)
         made.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         return made

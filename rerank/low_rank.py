@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -24,7 +25,7 @@ def add_update(model: nn.Module, folder: Path) -> None:
     path = folder / FILE
     if not path.is_file():
         return
-    tensors = load_file(path)
+    tensors = load_tensors(path)
     names = sorted({name.rpartition(".")[0] for name in tensors})
     modules = dict(model.named_modules())
     for name in names:
@@ -49,4 +50,16 @@ def update_tensors(
     for name, (down, up) in pairs.items():
         tensors[f"{name}.{DOWN}"] = down.detach().to("cpu", torch.float16).contiguous()
         tensors[f"{name}.{UP}"] = up.detach().to("cpu", torch.float16).contiguous()
+    return tensors
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file; `ValueError` naming it where it is broken."""
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole safetensors file ({error})") from None
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{path}: {name} holds a value that is not finite")
     return tensors
