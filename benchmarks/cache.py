@@ -1,197 +1,212 @@
-"""The passage cache: what fewer bits cost in rank and score, what they save, and how fast it is.
+"""What a passage cache takes and what fewer bits cost: a table a model.
 
-Enters: a BEIR folder with judged candidates (`--collection`), models. Leaves: a table a model on
-stdout, a line a precision (and, in 4 bits, a share of salient tokens):
+Enters: a BEIR folder whose judged passages are ranked. Leaves: on stdout, for every precision,
 
-  bytes/passage   on disk, ids and digests included
-  max, mean       largest and mean deviation of a score from that without a cache, in standard
-                  deviations of the query's own scores
-  tau             Kendall's tau-b with the ranking without a cache, mean over queries
-  nDCG@10         of the cached ranking over the judged passages, and its change
-  ms, cpu ms      median of a cached rerank, and in the first line of one without a cache
+  bytes      what a passage takes
+  max, mean  how far its score moves, in standard deviations of the scores of a query's passages
+  tau        Kendall's tau-b of the two orders of a query's passages, mean over queries
+  nDCG@10    mean over queries, and what it changed by
+  ms         one query over its cached passages, the median
 
-A decoder is asked with `query_in_instruction: false`, which a cache needs.
+Scores are compared with those without a cache. A decoder whose instruction holds the query reads it
+behind the passages alone, for otherwise there is nothing to keep. States are computed once,
+in 32 bits, and then stored in each precision.
 
-    python benchmarks/cache.py --collection ../shared/data/noveleval --models minilm --queries 20
+    python benchmarks/cache.py DATA/noveleval --model minilm --queries 20
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# This file's folder comes first otherwise, and holds a file of the package's name.
+# This file is called as the package it measures, and its folder comes first otherwise.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from filter import read_collection
 from provenance import provenance
 from scipy.stats import kendalltau
 
-from eval.measures import evaluate
-from rerank.cache import PassageCache
-from rerank.cache_files import shard_path, write_tensors
-from rerank.cache_shard import CacheShard, make_shard
-from rerank.loading import load_backbone
+from rerank import BlockRanker, PassageCache
+from rerank.cache_shard import make_shard
+from rerank.candidates import as_candidates
+from rerank.examples import Example
 from rerank.passage_states import PassageStates
-from rerank.ranker import BlockRanker, PassagesTruncatedWarning
-from retrieval.corpora import load_collection, open_corpus
+from rerank.ranker import DEFAULT_RERANKER, PassagesTruncatedWarning
+from rerank.training.validation import ndcg
 
-PRECISIONS = ((32, 0.0), (16, 0.0), (8, 0.0), (6, 0.0), (4, 0.0), (4, 0.05), (4, 0.2))
-MEASURE = "nDCG@10"
-
-
-class Request(NamedTuple):
-    """A query and its judged passages."""
-
-    id: str
-    query: str
-    passages: list[dict[str, str]]
+ROUNDS = 5
 
 
-def read_requests(folder: str, count: int) -> tuple[list[Request], Mapping[str, Mapping[str, int]]]:
-    """`count` queries, evenly spread, with their judged passages, and the qrels."""
-    collection = load_collection(folder)
-    texts = {
-        passage.id: {"id": passage.id, "title": passage.title, "text": passage.text}
-        for passage in open_corpus(folder)
-    }
-    ids = sorted(collection.qrels)
-    picked = [ids[len(ids) * n // count] for n in range(min(count, len(ids)))]
-    qrels = {id_: collection.qrels[id_] for id_ in picked}
-    requests = [
-        Request(id_, collection.queries[id_], [texts[p] for p in qrels[id_]]) for id_ in picked
+class Precision(NamedTuple):
+    """How a cache stores what it keeps."""
+
+    name: str
+    bits: int
+    salient_share: float = 0.0
+
+
+PRECISIONS = (
+    Precision("32", 32),
+    Precision("16", 16),
+    Precision("8", 8),
+    Precision("6", 6),
+    Precision("4", 4),
+    Precision("4, 5% salient", 4, 0.05),
+    Precision("4, 20% salient", 4, 0.2),
+)
+
+
+def judged_lists(folder: Path, count: int) -> list[Example]:
+    """`count` queries, evenly spread, each with its judged passages."""
+    passages, texts, qrels = read_collection(folder)
+    by_id = {passage.id: passage for passage in passages}
+    answered = [id_ for id_ in texts if any(g > 0 for g in qrels.get(id_, {}).values())]
+    spread = np.linspace(0, len(answered) - 1, min(count, len(answered))).round().astype(int)
+    return [
+        Example(
+            id_,
+            texts[id_],
+            tuple(as_candidates([by_id[p] for p in qrels[id_] if p in by_id])),
+            {p: grade for p, grade in qrels[id_].items() if grade > 0},
+            {},
+        )
+        for id_ in (answered[number] for number in spread)
     ]
-    return requests, qrels
 
 
-def load_ranker(model: str, max_passage_tokens: int | None) -> BlockRanker:
-    """The reranker `model`, told to keep the query out of its instruction."""
-    settings = load_backbone(model, device="cpu").settings
-    changes: dict[str, Any] = {}
+def load(model: str, max_passage_tokens: int | None) -> BlockRanker:
+    """The reranker, with the query behind the passages alone."""
+    ranker = BlockRanker.from_pretrained(model, "cpu")
+    settings = ranker.settings
     if settings.passages_see_query:
-        changes["query_in_instruction"] = False
-    if max_passage_tokens is not None:
-        changes["max_passage_tokens"] = max_passage_tokens
-    settings = dataclasses.replace(settings, **changes)
-    return BlockRanker(load_backbone(model, device="cpu", settings=settings))
+        settings = replace(settings, query_in_instruction=False)
+    if max_passage_tokens:
+        settings = replace(settings, max_passage_tokens=max_passage_tokens)
+    ranker.backbone.settings = settings
+    return BlockRanker(ranker.backbone)
 
 
-def in_fewer_bits(whole: PassageCache, bits: int, share: float) -> PassageCache:
-    """What reading the passages anew in `bits` would give: 32 bits lose nothing."""
-
-    def rounded(shard: CacheShard) -> CacheShard:
-        states = PassageStates(shard.tokens, shard.passages)
-        lengths = shard.lengths.tolist()
-        return make_shard(shard.ids, shard.digests, lengths, shard.key_mask, states, bits, share)
-
-    identity = dataclasses.replace(whole.identity, bits=bits, salient_share=share)
-    shards = [rounded(shard) for shard in whole.shards]
+def stored(whole: PassageCache, precision: Precision) -> PassageCache:
+    """The states of a cache of 32 bits, in another precision."""
+    _, bits, share = precision
+    shards = [
+        make_shard(
+            shard.ids,
+            shard.digests,
+            shard.lengths.tolist(),
+            shard.key_mask,
+            PassageStates(shard.tokens, shard.passages),
+            bits,
+            share,
+        )
+        for shard in whole.shards
+    ]
+    identity = replace(whole.identity, bits=bits, salient_share=share)
     return PassageCache(whole.ranker, shards, whole.instruction, identity)
 
 
-def bytes_per_passage(cache: PassageCache) -> float:
-    """Size of the cache's shards in files of their own, shared out."""
-    with tempfile.TemporaryDirectory() as folder:
-        for number, shard in enumerate(cache.shards):
-            write_tensors(shard_path(Path(folder), number), shard.tensors(), cache.identity)
-        return sum(path.stat().st_size for path in Path(folder).iterdir()) / len(cache)
-
-
 def measure(
-    model: str, requests: Sequence[Request], qrels: Mapping[str, Any], options: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
-    """A row for scores without a cache, then one a precision."""
-    ranker = load_ranker(model, options.max_passage_tokens)
-    everything = {p["id"]: p for request in requests for p in request.passages}
-    whole = ranker.cache(list(everything.values()), 32)
-    exact, times = {}, []
-    for request in requests:
-        with _timed(times):
-            results = ranker.rerank(request.query, request.passages)
-        exact[request.id] = {result.id: result.score for result in results}
-    base = evaluate(qrels, exact, [MEASURE]).means[MEASURE]
-    yield {"bits": "none", MEASURE: base, **_medians(times)}
-    for bits, share in PRECISIONS:
-        cache = whole if bits == 32 else in_fewer_bits(whole, bits, share)
-        found, times, deviations, taus = {}, [], [], []
-        for request in requests:
-            ids = [p["id"] for p in request.passages]
-            with _timed(times):
-                scores = cache.scores(request.query, ids)
-            found[request.id] = dict(zip(ids, scores, strict=True))
-            wanted = np.array([exact[request.id][id_] for id_ in ids])
-            deviations.append(np.abs(np.array(scores) - wanted) / wanted.std())
-            taus.append(kendalltau(scores, wanted).statistic)
-        quality = evaluate(qrels, found, [MEASURE]).means[MEASURE]
-        yield {
-            "bits": str(bits) + (f"+{share:.0%}" if share else ""),
-            "bytes/passage": bytes_per_passage(cache),
-            "max": float(max(d.max() for d in deviations)),
-            "mean": float(np.concatenate(deviations).mean()),
-            "tau": float(np.mean(taus)),
-            MEASURE: quality,
-            "change": quality - base,
-            **_medians(times),
-            "identical": exact == found,
-        }
+    ranker: BlockRanker, examples: Sequence[Example], precisions: Sequence[Precision]
+) -> dict[str, Any]:
+    """A row a precision, and what there is without a cache."""
+    exact = [np.array(ranker.scores(e.query, e.passages)) for e in examples]
+    before = [_ndcg(e, scores) for e, scores in zip(examples, exact, strict=True)]
+    passages = {p.id: p for example in examples for p in example.passages}
+    whole = ranker.cache(list(passages.values()), 32)
+    rows = []
+    for precision in precisions:
+        cache = whole if precision.bits == 32 else stored(whole, precision)
+        found, times = [], []
+        for example in examples:
+            ids = [passage.id for passage in example.passages]
+            for _ in range(ROUNDS):
+                start = time.perf_counter()
+                scores = cache.scores(example.query, ids)
+                times.append(1000 * (time.perf_counter() - start))
+            found.append(np.array(scores))
+        pairs = list(zip(found, exact, strict=True))
+        moved = [np.abs(a - b) / b.std() for a, b in pairs]
+        after = [_ndcg(e, scores) for e, scores in zip(examples, found, strict=True)]
+        rows.append(
+            {
+                "precision": precision.name,
+                "bytes": cache.num_bytes / len(cache),
+                "max": float(max(row.max() for row in moved)),
+                "mean": float(np.mean([row.mean() for row in moved])),
+                "same_bits": all(np.array_equal(a, b) for a, b in pairs),
+                "tau": float(np.mean([kendalltau(a, b).statistic for a, b in pairs])),
+                "ndcg": float(np.mean(after)),
+                "change": float(np.mean(after) - np.mean(before)),
+                "ms": statistics.median(times),
+            }
+        )
+    return {
+        "queries": len(examples),
+        "passages": len(passages),
+        "tokens": int(sum(int(shard.lengths.sum()) for shard in whole.shards)),
+        "ndcg": float(np.mean(before)),
+        "rows": rows,
+    }
 
 
-@contextmanager
-def _timed(times: list[tuple[float, float]]) -> Iterator[None]:
-    """Add the milliseconds by the clock and of all threads."""
-    clock, cpu = time.perf_counter(), time.process_time()
-    yield
-    times.append((1000 * (time.perf_counter() - clock), 1000 * (time.process_time() - cpu)))
+def _ndcg(example: Example, scores: np.ndarray) -> float:
+    """nDCG@10 in the order of `scores`, equal ones by id as the reranker has them."""
+    pairs = sorted(zip(-scores, [p.id for p in example.passages], strict=True))
+    grades = [example.relevant.get(id_, 0) for _, id_ in pairs]
+    return ndcg(grades, list(example.relevant.values()))
 
 
-def _medians(times: Sequence[tuple[float, float]]) -> dict[str, float]:
-    clock, cpu = zip(*times, strict=True)
-    return {"ms": statistics.median(clock), "cpu ms": statistics.median(cpu)}
+def print_table(result: dict[str, Any]) -> None:
+    """The result as text."""
+    for name in (*provenance(), "model", "collection", "queries", "passages", "tokens"):
+        print(f"{name:<14} {result[name]}")
+    print(f"{'nDCG@10':<14} {result['ndcg']:.4f} without a cache")
+    heads = ("bytes", "max", "mean", "tau", "nDCG@10", "change", "ms")
+    print(f"{'bits':<14} " + " ".join(f"{head:>10}" for head in heads))
+    for row in result["rows"]:
+        cells = (
+            f"{row['bytes']:.0f}",
+            "0" if row["same_bits"] else f"{row['max']:.5f}",
+            "0" if row["same_bits"] else f"{row['mean']:.5f}",
+            f"{row['tau']:.4f}",
+            f"{row['ndcg']:.4f}",
+            f"{row['change']:+.4f}",
+            f"{row['ms']:.1f}",
+        )
+        print(f"{row['precision']:<14} " + " ".join(f"{cell:>10}" for cell in cells))
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="The passage cache in every precision.")
-    parser.add_argument("--collection", required=True, help="a BEIR folder, or an ir_datasets id")
-    parser.add_argument("--models", nargs="+", default=["minilm"], help="(%(default)s)")
-    parser.add_argument("--queries", type=int, default=20, help="evenly spread (%(default)s)")
-    parser.add_argument("--max-passage-tokens", type=int, help="cut passages there")
-    parser.add_argument("--quick", action="store_true", help="three queries of MiniLM")
+    parser = argparse.ArgumentParser(description="What a passage cache takes and costs.")
+    parser.add_argument("collection", type=Path, help="a BEIR folder")
+    parser.add_argument("--model", default=DEFAULT_RERANKER, help="(%(default)s)")
+    parser.add_argument("--queries", type=int, default=20, help="(%(default)s)")
+    parser.add_argument("--max-passage-tokens", type=int, help="other than the model's settings")
+    parser.add_argument("--quick", action="store_true", help="two queries")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    options = parser.parse_args()
-    if options.quick:
-        options.models, options.queries = ["minilm"], 3
-    warnings.simplefilter("ignore", PassagesTruncatedWarning)  # both sides cut alike
-    requests, qrels = read_requests(options.collection, options.queries)
-    tables = {}
-    for model in options.models:
-        tables[model] = list(measure(model, requests, qrels, options))
-        if not options.json:
-            print_table(model, requests, tables[model])
-    if options.json:
-        print(json.dumps({**provenance(), "collection": options.collection, "models": tables}))
-
-
-def print_table(model: str, requests: Sequence[Request], rows: Sequence[Mapping[str, Any]]) -> None:
-    """One model's table."""
-    passages = sum(len(request.passages) for request in requests)
-    print(", ".join(f"{name} {value}" for name, value in provenance().items()))
-    print(f"{model}: {len(requests)} queries, {passages / len(requests):.0f} passages each")
-    columns = ("bytes/passage", "max", "mean", "tau", MEASURE, "change", "ms", "cpu ms")
-    print(f"{'bits':<8}" + "".join(f"{name:>14}" for name in columns))
-    for row in rows:
-        cells = [f"{row[name]:14.4f}" if name in row else f"{'-':>14}" for name in columns]
-        same = "  bit-identical" if row.get("identical") else ""
-        print(f"{row['bits']:<8}" + "".join(cells) + same)
-    print(flush=True)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", PassagesTruncatedWarning)
+    examples = judged_lists(arguments.collection, 2 if arguments.quick else arguments.queries)
+    ranker = load(arguments.model, arguments.max_passage_tokens)
+    result = {
+        **provenance(),
+        "model": arguments.model,
+        "collection": arguments.collection.name,
+        **measure(ranker, examples, PRECISIONS),
+    }
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        print_table(result)
 
 
 if __name__ == "__main__":
