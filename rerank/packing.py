@@ -70,6 +70,11 @@ def tokenize(
         text for prompt in prompts for text in (prompt.instruction, *prompt.passages, prompt.query)
     ]
     wants_special = settings.backbone == "encoder"
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not tell which characters a token stands for: the "
+            f"model needs a tokenizer.json"
+        )
     encoded = tokenizer(
         texts,
         add_special_tokens=wants_special,

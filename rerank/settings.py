@@ -74,6 +74,10 @@ class RankerSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted at least 1")
         if self.score == "log_sum_exp" and self.query_attends:
             raise ValueError("score log_sum_exp needs query_attends: false")
+        if self.backbone == "encoder" and (self.layer is not None or self.heads is not None):
+            raise ValueError(
+                "layer and heads need backbone: decoder; encoders score by their last hidden states"
+            )
         if self.late_interaction and (self.backbone, self.score) != ("encoder", "log_sum_exp"):
             raise ValueError("late_interaction needs backbone: encoder and score: log_sum_exp")
         if not self.query_in_instruction and _QUERY in self.instruction_template:

@@ -132,3 +132,24 @@ def test_low_precision_ranks_the_clear_case_alike(minilm_ranker):
     whole, low = scores(minilm_ranker, QUERY, PASSAGES), scores(half, QUERY, PASSAGES)
     np.testing.assert_allclose(low, whole, atol=0.05)
     assert np.argmax(low) == np.argmax(whole)
+
+
+def test_several_queries_in_one_call(ranker):
+    queries, lists = [QUERY, "what fell?"], [PASSAGES[:3], ["Rain fell.", PASSAGES[1]]]
+    together = ranker.rerank_batch(queries, lists, top_k=2)
+    assert together == [ranker.rerank(*pair, top_k=2) for pair in zip(queries, lists, strict=True)]
+    assert ranker.rerank_batch([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("queries", "lists", "message"),
+    [
+        (["a", "b"], [["x"]], "2 queries and 1 lists of passages"),
+        (["a", " "], [["x"], ["y"]], "query 1 is empty"),
+        (["a", "faust " * 600], [["x"], ["y"]], r"query 1 has 602 tokens .* the limit is 512"),
+        (["a", "b"], [["x"], []], "the list is empty"),
+    ],
+)
+def test_a_bad_one_of_several_queries_is_named(minilm_ranker, queries, lists, message):
+    with pytest.raises(ValueError, match=message):
+        minilm_ranker.rerank_batch(queries, lists)

@@ -60,6 +60,8 @@ def test_queries(query):
         ({"temperature": 0.0}, "temperature is 0.0, wanted more than 0"),
         ({"max_passage_tokens": 0}, "max_passage_tokens is 0, wanted at least 1"),
         ({"score": "log_sum_exp"}, "score log_sum_exp needs query_attends: false"),
+        ({"layer": 2}, "layer and heads need backbone: decoder"),
+        ({"heads": ((2, 1),)}, "layer and heads need backbone: decoder"),
     ],
 )
 def test_settings_that_make_no_sense(change, message):
