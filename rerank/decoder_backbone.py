@@ -1,10 +1,11 @@
-"""Causal language models (Llama, Mistral, Qwen2, Qwen3): causal blocks, scored at layer l*.
+"""Causal language models (Llama, Mistral, Qwen, Gemma 3, ...): causal blocks, scored at layer l*.
 
 Enters: packed prompts. Leaves: q of the signal tokens and k of all tokens at the scoring layers,
 with rotary positions applied. Layers above the highest of them are neither loaded nor run.
 """
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from rerank.block_interface import (
 )
 from rerank.cached_context import CachedContext, KeepingContext
 from rerank.early_exit import end_early
+from rerank.low_rank import add_update
 from rerank.packing import BlockTokens, PackedPrompts, PromptTokens, pack
 from rerank.passage_states import PassageStates
 from rerank.settings import RankerSettings
@@ -56,8 +58,12 @@ class DecoderBackbone:
         settings: RankerSettings,
         device: torch.device,
         dtype: torch.dtype | str,
+        own: Path | None = None,
     ) -> "DecoderBackbone":
-        """Load the layers up to the highest scoring one; `ValueError` when there is none such."""
+        """Load the layers up to the highest scoring one; `ValueError` when there is none such.
+
+        An update of the weights is read from the folder `own`, or from `folder` itself.
+        """
         from transformers import AutoModel, AutoTokenizer
 
         last = max(scoring_layers(settings, config))
@@ -68,6 +74,7 @@ class DecoderBackbone:
             use_safetensors=True,
             num_hidden_layers=last + 1,
         )
+        add_update(model, own or Path(folder))
         tokenizer = AutoTokenizer.from_pretrained(folder)
         backbone = cls(model.to(device).eval(), tokenizer, settings, config.num_hidden_layers)
         end_early(model, last, lambda: _sample(backbone))
@@ -158,7 +165,12 @@ def scoring_layers(
     `layers` is the number of layers where `config` doesn't tell. Raises `ValueError` for a layer
     or a head that the model does not have.
     """
-    layers = config.num_hidden_layers if layers is None else layers
+    layers = getattr(config, "num_hidden_layers", None) if layers is None else layers
+    if layers is None:
+        raise ValueError(
+            f"{type(config).__name__} names no layers of its own: a model of more than text; "
+            f"save its language model alone and load that"
+        )
     if settings.heads is None:
         layer = int(settings.layer_share * layers) if settings.layer is None else settings.layer
         chosen = {layer: LayerHeads(None, None)}

@@ -58,7 +58,7 @@ def _load(
     if kind == "encoder":
         backbone = EncoderBackbone.load(resolved, config, settings, place, precision, own)
     else:
-        backbone = DecoderBackbone.load(resolved, config, settings, place, precision)
+        backbone = DecoderBackbone.load(resolved, config, settings, place, precision, own)
     steady_linears(backbone.model)
     return backbone
 

@@ -16,24 +16,25 @@ import yaml
 from safetensors.torch import save_file
 from torch import nn
 
-from configs.models import load_model
+from configs.models import find_model, load_model
 from rerank.files import new_folder
 from rerank.late_interaction import FILE as LATE_INTERACTION_FILE
 from rerank.low_rank import FILE as UPDATE_FILE
-from rerank.low_rank import update_tensors
-from rerank.settings import OWN_SETTINGS, RankerSettings
+from rerank.low_rank import add_update, update_tensors
+from rerank.settings import OWN_SETTINGS, RankerSettings, base_of
 
 RECORD = "training.json"
 
 
 def export_model(
     folder: Path,
-    base: str,
+    name: str,
     tensors: Mapping[str, torch.Tensor],
+    late_interaction: nn.Module | None,
     settings: RankerSettings,
     record: Mapping[str, Any],
 ) -> None:
-    """Load `base` whole, put `tensors` into it and write it to `folder`.
+    """Load the model `name` whole, put `tensors` into it and write it to `folder`.
 
     Their names begin with `model.` for the transformers model without its head, or `head.`.
     Layers above the scoring one stay as they were: they are saved, so that the folder is still a
@@ -42,15 +43,16 @@ def export_model(
     from transformers import AutoTokenizer
 
     with new_folder(folder) as made:
-        model, resolved = load_model("reranker", base, _load)
+        model, resolved = load_model("reranker", name, _load)
         with torch.no_grad():
-            for name, tensor in tensors.items():
-                part, _, inner = name.partition(".")
+            for path, tensor in tensors.items():
+                part, _, inner = path.partition(".")
                 owner = model.base_model if part == "model" else model.get_output_embeddings()
                 owner.get_parameter(inner).copy_(tensor)
         model.save_pretrained(made, safe_serialization=True)
         AutoTokenizer.from_pretrained(resolved).save_pretrained(made)
-        _describe(made, settings, record)
+        _save_late_interaction(made, late_interaction)
+        _describe(made, replace(settings, base=None), record)
 
 
 def export_update(
@@ -67,10 +69,14 @@ def export_update(
     """
     with new_folder(folder) as made:
         save_file(update_tensors(pairs), made / UPDATE_FILE)
-        if late_interaction is not None:
-            state = {name: t.detach().cpu() for name, t in late_interaction.state_dict().items()}
-            save_file(state, made / LATE_INTERACTION_FILE)
+        _save_late_interaction(made, late_interaction)
         _describe(made, replace(settings, base=base), record)
+
+
+def _save_late_interaction(folder: Path, module: nn.Module | None) -> None:
+    if module is not None:
+        state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+        save_file(state, folder / LATE_INTERACTION_FILE)
 
 
 def _describe(folder: Path, settings: RankerSettings, record: Mapping[str, Any]) -> None:
@@ -80,12 +86,18 @@ def _describe(folder: Path, settings: RankerSettings, record: Mapping[str, Any])
 
 
 def _load(resolved: str) -> tuple[Any, str]:
+    """The model in fp32, with the update that its folder may carry, and where its tokenizer is."""
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+    own = Path(resolved)
+    base = base_of(own)
+    resolved = find_model(base) if base else resolved
     config = AutoConfig.from_pretrained(resolved, trust_remote_code=False)
     writes = any("CausalLM" in name for name in config.architectures or [])
     loader = AutoModelForCausalLM if writes else AutoModel
-    return loader.from_pretrained(resolved, dtype=torch.float32, use_safetensors=True), resolved
+    model = loader.from_pretrained(resolved, dtype=torch.float32, use_safetensors=True)
+    add_update(model.base_model, own)
+    return model, resolved
 
 
 def _plain(value: Any) -> Any:

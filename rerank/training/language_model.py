@@ -15,6 +15,7 @@ from configs.models import load_model
 from rerank.backbone import Readout
 from rerank.block_interface import BlockContext, register
 from rerank.decoder_backbone import DecoderBackbone
+from rerank.loading import kind_of
 from rerank.packing import PackedPrompts
 from rerank.settings import RankerSettings
 
@@ -29,9 +30,12 @@ class LanguageModel:
     @classmethod
     def load(cls, name: str, settings: RankerSettings, device: torch.device) -> "LanguageModel":
         """Load the whole model in fp32; raises `ValueError` when it is none that writes."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
         def load(resolved: str) -> LanguageModel:
+            config = AutoConfig.from_pretrained(resolved, trust_remote_code=False)
+            if kind_of(config) != "decoder":
+                raise ValueError("a language_model loss needs a decoder, and it is an encoder")
             causal: Any = AutoModelForCausalLM.from_pretrained(
                 resolved,
                 attn_implementation=register(),

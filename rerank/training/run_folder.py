@@ -22,24 +22,22 @@ _PACKAGES = ("blockseek", "torch", "transformers", "accelerate", "peft")
 _FREE = ("out", "device", "checkpoint_minutes")
 
 
-def open_run(settings: TrainingSettings, resume: bool) -> dict[str, Any]:
-    """Begin the run in `settings.out`, or with `resume` go on with it; what made it.
+def run_record(settings: TrainingSettings, resume: bool) -> dict[str, Any]:
+    """What makes the run in `settings.out`, as it was begun if there is one.
 
     Raises `ValueError` when there is a run and `resume` is not asked for, and when it is asked for
     with other settings or changed files.
     """
     folder = Path(settings.out)
-    record = json.loads(json.dumps(_record(settings)))
+    record: dict[str, Any] = json.loads(json.dumps(_record(settings)))
     file = folder / _RUN
     if not file.is_file():
         if folder.is_dir() and any(folder.iterdir()):
             raise ValueError(f"{folder} holds something that is no run; name another --out")
-        with replacing(file) as out:
-            out.write(json.dumps(record, indent=1).encode() + b"\n")
         return record
     if not resume:
         raise ValueError(f"{folder} holds a run: go on with it by --resume, or name another --out")
-    before = json.loads(file.read_text(encoding="utf-8"))
+    before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     for what in ("settings", "sha256"):
         for key in sorted(before[what].keys() | record[what].keys()):
             was, now = before[what].get(key), record[what].get(key)
@@ -49,6 +47,12 @@ def open_run(settings: TrainingSettings, resume: bool) -> dict[str, Any]:
                     f"{now!r}; use what it was begun with, or name another --out"
                 )
     return before
+
+
+def write_record(settings: TrainingSettings, record: Mapping[str, Any]) -> None:
+    """Begin the run, or leave the record of one that was begun."""
+    with replacing(Path(settings.out) / _RUN) as file:
+        file.write(json.dumps(dict(record), indent=1).encode() + b"\n")
 
 
 class Log:

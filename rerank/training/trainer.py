@@ -5,6 +5,7 @@ Enters: `TrainingSettings`. Leaves: a folder with the log, the last checkpoint, 
     train(read_settings(TrainingSettings, "rerank/train/minilm", out="run"))
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from configs.settings import read_settings
 from rerank.backbone import Backbone
 from rerank.examples import Example, read_examples
 from rerank.loading import load_backbone
+from rerank.low_rank import FILE as UPDATE_FILE
 from rerank.ranker import BlockRanker
 from rerank.settings import RankerSettings, settings_for
 from rerank.training.checkpoints import Progress, load_checkpoint, plain, save_checkpoint
@@ -28,7 +30,7 @@ from rerank.training.lora import add_adapters, low_rank_pairs, merged_weights
 from rerank.training.objective import Objective
 from rerank.training.order import Order
 from rerank.training.passes import make_pass
-from rerank.training.run_folder import MODEL, Log, open_run
+from rerank.training.run_folder import MODEL, Log, run_record, write_record
 from rerank.training.schedule import learning_rate
 from rerank.training.settings import TrainingSettings
 from rerank.training.validation import mean_ndcg
@@ -58,16 +60,18 @@ def train(
     """
     sources, skipped = _sources(settings)
     validation = _validation(settings)
-    record = open_run(settings, resume)
-    run = _Run(settings, sources, validation)
+    record = run_record(settings, resume)
     try:
+        run = _Run(settings, sources, validation)
+        if run.is_main:
+            write_record(settings, record)
         done = run.until_done(None if minutes is None else time.monotonic() + 60 * minutes)
         if done and run.is_main:
             _export(run, record)
         model = Path(settings.out) / MODEL if done else None
         return Trained(run.progress, run.steps, skipped, model)
     finally:
-        run.close()
+        _forget_accelerator()
 
 
 class _Run:
@@ -142,10 +146,6 @@ class _Run:
     def result(self) -> dict[str, torch.Tensor]:
         """The trained tensors that are to be kept, on the host."""
         return plain(self.best or self.parameters)
-
-    def close(self) -> None:
-        """Let go of what other processes hold."""
-        self._accelerator.end_training()
 
     def _step(self) -> dict[str, float]:
         """One step of the optimizer; the mean of each term over its prompts."""
@@ -276,6 +276,13 @@ def _accelerator(settings: TrainingSettings) -> Any:
     )
 
 
+def _forget_accelerator() -> None:
+    """Accelerate keeps one state a process: the next run may want another precision."""
+    state = sys.modules.get("accelerate.state")
+    if state is not None and state.PartialState().num_processes == 1:
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def _load(
     settings: TrainingSettings, device: torch.device
 ) -> tuple[Backbone, LanguageModel | None]:
@@ -286,6 +293,8 @@ def _load(
             raise ValueError("a language_model loss needs a decoder with query_attends: true")
         language_model = LanguageModel.load(settings.model, ranker, device)
         return language_model.backbone, language_model
+    if settings.export == "update" and (Path(find_model(settings.model)) / UPDATE_FILE).is_file():
+        raise ValueError(f"{settings.model} is an update itself: train it with export: whole")
     backbone = load_backbone(settings.model, device=device, dtype=torch.float32, settings=ranker)
     if settings.in_batch and (
         backbone.settings.query_attends or backbone.settings.passages_see_query
@@ -316,26 +325,29 @@ def _export(run: _Run, record: dict[str, Any]) -> None:
     folder = Path(run.settings.out) / MODEL
     if folder.exists():
         return
-    tensors = run.result()
-    kept = run.progress.best_step if run.best is not None else run.progress.step
+    with torch.no_grad():
+        for name, tensor in run.result().items():
+            run.parameters[name].copy_(tensor)
     record |= {
-        "kept_step": kept,
+        "kept_step": run.progress.best_step if run.best is not None else run.progress.step,
         "steps": run.steps,
         "validation_ndcg": run.progress.best_value,
     }
-    model, ranker = run.settings.model, run.backbone.settings
+    model, backbone = run.settings.model, run.backbone
+    late = getattr(backbone, "late_interaction", None)
+    if run.settings.export == "update":
+        pairs = low_rank_pairs(backbone.model)
+        export_update(
+            folder, backbone.settings.base or model, pairs, late, backbone.settings, record
+        )
+        return
     if run.settings.lora:
-        with torch.no_grad():
-            for name, parameter in run.parameters.items():
-                parameter.copy_(tensors[name])
-        if run.settings.export == "update":
-            late = getattr(run.backbone, "late_interaction", None)
-            pairs = low_rank_pairs(run.backbone.model)
-            export_update(folder, ranker.base or model, pairs, late, ranker, record)
-            return
-        merged = merged_weights(run.backbone.model)
-        tensors = {f"model.{name}": value.cpu() for name, value in merged.items()}
-    export_model(folder, model, tensors, ranker, record)
+        merged = merged_weights(backbone.model)
+        tensors = {f"model.{name}": tensor for name, tensor in merged.items()}
+    else:
+        parts = ("model.", "head.")
+        tensors = {n: p.detach() for n, p in run.parameters.items() if n.startswith(parts)}
+    export_model(folder, model, tensors, late, backbone.settings, record)
 
 
 def _is_finite(value: float) -> bool:
