@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from kernels import block_score
+from kernels import BlockScores, block_score
 from kernels.block_score import mass
 from rerank.backbone import Readout, ScoringHeads
 from rerank.packing import PackedPrompts
@@ -45,14 +45,7 @@ def head_values(
     heads: ScoringHeads, prompts: PackedPrompts, settings: RankerSettings
 ) -> torch.Tensor:
     """[Hq, S, N of the longest request]: what each head and signal token says of each passage."""
-    found = block_score(
-        heads.q,
-        heads.k,
-        prompts.layout,
-        scale=heads.scale,
-        signal_request=prompts.signal_request,
-        key_mask=prompts.key_mask,
-    )
+    found = _block_scores(heads, prompts)
     if settings.score == "mass":
         return found.mass
     # A passage of which the model knows no token comes last, with a score that JSON can hold.
@@ -75,14 +68,7 @@ def log_sums(readout: Readout, prompts: PackedPrompts) -> LogSums:
     (count,) = prompts.passage_counts
     values, weights = [], []
     for heads in readout.heads:
-        found = block_score(
-            heads.q,
-            heads.k,
-            prompts.layout,
-            scale=heads.scale,
-            signal_request=prompts.signal_request,
-            key_mask=prompts.key_mask,
-        )
+        found = _block_scores(heads, prompts)
         values.append(found.log_sum_exp[..., :count].permute(2, 0, 1).flatten(1).cpu())
         weights.append(heads.weights.flatten().cpu())
     return LogSums(torch.cat(values, dim=1), torch.cat(weights))
@@ -92,3 +78,14 @@ def mass_scores(sums: LogSums) -> torch.Tensor:
     """float64 [N]: each passage's mass under one softmax over all of `sums`."""
     shares = mass(sums.values.T.contiguous()).T.contiguous().double()
     return (shares * sums.weights.double()).sum(-1)
+
+
+def _block_scores(heads: ScoringHeads, prompts: PackedPrompts) -> BlockScores:
+    return block_score(
+        heads.q,
+        heads.k,
+        prompts.layout,
+        scale=heads.scale,
+        signal_request=prompts.signal_request,
+        key_mask=prompts.key_mask,
+    )
