@@ -4,13 +4,14 @@ Enters: BEIR folders. Leaves: a table on stdout, and with `--out` everything as 
 collection, nDCG@10 over the best passages of dense search (MiniLM), ordered by
 
   dense        as dense search has them
+  one, one-cf  what a single head reaches on average over all heads, without and with calibration
   layer        the masses of all heads at the settings' own layer (BlockRank, untrained)
   layer-cf     the same, less what passages get for a content-free query
   half         heads selected on one half of the collection's queries, tested on the other half,
                and the other way round
   half-cf      the same with the content-free query
   transfer     heads, their number and calibration selected on all the other collections
-  transfer+dense   the sum of z-scores of the latter and of dense
+  +dense       the sum of z-scores of the latter and of dense
 
 One forward pass a query (and one for the content-free query) reads every head; passes are kept in
 the cache folder, so that a second call is quick. `--alone` does it again with the query left out
@@ -47,7 +48,10 @@ from rerank.heads import Head, HeadEvidence, load_every_head, read_evidence
 from rerank.settings import RankerSettings
 from rerank.training.validation import ndcg
 
-COLUMNS = ("dense", "layer", "layer-cf", "half", "half-cf", "transfer", "transfer+dense")
+COLUMNS = (
+    *("dense", "one", "one-cf", "layer", "layer-cf"),
+    *("half", "half-cf", "transfer", "+dense"),
+)
 BASE = "layer"  # what the others are compared with
 
 
@@ -136,7 +140,8 @@ def measure(
     reads: Mapping[str, Read], heads: Sequence[Head], layer: int, most: int
 ) -> dict[str, dict[str, np.ndarray]]:
     """nDCG@10 of every query, by collection and column."""
-    rows = [row for row, (of, _) in enumerate(heads) if of == layer]
+    every = range(len(heads))
+    rows = [row for row in every if heads[row][0] == layer]
     table: dict[str, dict[str, np.ndarray]] = {}
     for name, (queries, evidence) in reads.items():
         scores: dict[str, list[np.ndarray]] = {
@@ -150,13 +155,20 @@ def measure(
         if others:
             chosen, calibration = select_rows(others, heads, most)
             scores["transfer"] = [combined(each, chosen, calibration) for each in evidence]
-            scores["transfer+dense"] = [
+            scores["+dense"] = [
                 _z(a) + _z(b) for a, b in zip(scores["transfer"], scores["dense"], strict=True)
             ]
         table[name] = {
             column: np.array([_ndcg(s, q) for s, q in zip(found, queries, strict=True)])
             for column, found in scores.items()
         }
+        for column, calibration in (("one", "none"), ("one-cf", "content_free")):
+            table[name][column] = np.array(
+                [
+                    np.mean([_ndcg(combined(each, [row], calibration), query) for row in every])
+                    for each, query in zip(evidence, queries, strict=True)
+                ]
+            )
     return table
 
 
@@ -193,15 +205,15 @@ def _z(scores: np.ndarray) -> np.ndarray:
 
 def print_table(table: Mapping[str, Mapping[str, np.ndarray]], title: str) -> None:
     """Means by collection and over collections; intervals of what each column adds to `layer`."""
-    print(f"\n{title}\n{'nDCG@10':<26} {'queries':>7} " + " ".join(f"{c:>14}" for c in COLUMNS))
+    print(f"\n{title}\n{'nDCG@10':<26} {'queries':>7} " + " ".join(f"{c:>9}" for c in COLUMNS))
     for name, found in table.items():
-        cells = (f"{found[c].mean():>14.4f}" if c in found else f"{'-':>14}" for c in COLUMNS)
+        cells = (f"{found[c].mean():>9.4f}" if c in found else f"{'-':>9}" for c in COLUMNS)
         print(f"{name:<26} {len(found[BASE]):>7} " + " ".join(cells))
     whole = {
         c: [f[c] for f in table.values()] for c in COLUMNS if all(c in f for f in table.values())
     }
     means = {c: np.mean([values.mean() for values in found]) for c, found in whole.items()}
-    cells = (f"{means[c]:>14.4f}" if c in means else f"{'-':>14}" for c in COLUMNS)
+    cells = (f"{means[c]:>9.4f}" if c in means else f"{'-':>9}" for c in COLUMNS)
     print(f"{'mean of collections':<26} {'':>7} " + " ".join(cells))
     columns = [c for c in whole if c != BASE]
     gains = np.column_stack(
