@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,18 +39,23 @@ from rerank.training.validation import ndcg
 from retrieval.corpora import load_collection, open_corpus
 from retrieval.encoder import Encoder
 
+TRAINING = ("squad", "nq", "validation")
 DEPTH = 50
 NEGATIVES = 15
+# What an unjudged sentence may score above the answer and still be a negative: minus this.
+MARGIN = -0.1
+# Rows of SQuAD that stand together: a few paragraphs of one article.
+BLOCK = 40
 
 
 @dataclass(frozen=True)
 class Sizes:
     """How much is read: training pairs, test questions, and the length of candidate lists."""
 
-    pairs: int = 1500
-    validation: int = 80
-    wikiqa: int = 300
-    nq: int = 80
+    pairs: int = 800
+    validation: int = 60
+    wikiqa: int = 200
+    nq: int = 60
     top: int = 10
 
 
@@ -73,13 +78,17 @@ class Pool:
                     [_passage(passages[row]) for row in rows]
                 )
 
-    def search(self, queries: Mapping[str, str], depth: int) -> dict[str, dict[str, float]]:
-        """A run: the `depth` best of every query."""
+    def search(
+        self, queries: Mapping[str, str], depth: int, without: Set[str] = frozenset()
+    ) -> dict[str, dict[str, float]]:
+        """A run: the `depth` best of every query, as if the passages `without` were not there."""
+        kept = [row for row, id_ in enumerate(self._ids) if id_ not in without]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            vectors = self._encoder.encode_queries(list(queries.values()))
         run = {}
-        for query_id, text in queries.items():
-            scores = self._vectors @ self._encoder.encode_queries([text])[0]
+        for query_id, scores in zip(queries, vectors @ self._vectors[kept].T, strict=True):
             best = np.argsort(-scores, kind="stable")[:depth]
-            run[query_id] = {self._ids[row]: float(scores[row]) for row in best}
+            run[query_id] = {self._ids[kept[place]]: float(scores[place]) for place in best}
         return run
 
     def texts(self, ids: Sequence[str]) -> dict[str, Candidate]:
@@ -99,28 +108,41 @@ def _spread(values: Sequence, count: int) -> list:
 
 
 def squad(folder: Path, encoder: Encoder, sizes: Sizes) -> tuple[list[Example], list[Example]]:
-    """Training examples, and validation examples of other articles: the last tenth of the file."""
+    """Training examples, and validation examples of other articles: the last tenth of the file.
+
+    Training takes blocks of neighbours out of the file: the sentences around an answer are the
+    negatives that are hard, and hardly ever hold it too.
+    """
     with gzip.open(folder / "squad_sentence_pairs" / "train.jsonl.gz", "rt") as lines:
         rows = [json.loads(line) for line in lines]
     cut = len(rows) * 9 // 10
-    parts = []
-    for name, part, count in (
-        ("train", _spread(rows[:cut], sizes.pairs), sizes.pairs),
-        ("validation", rows[cut:], sizes.validation),
-    ):
-        ids: dict[str, str] = {}
-        queries, qrels = {}, {}
-        for number, row in enumerate(part):
-            queries[f"{name}{number}"] = row["query"]
-            positive = ids.setdefault(row["positive"], f"s{len(ids)}")
-            qrels[f"{name}{number}"] = {positive: 1}
-        pool = Pool(encoder, [Candidate(id_, "", text, None) for text, id_ in ids.items()])
-        asked = {query_id: queries[query_id] for query_id in _spread(list(queries), count)}
-        run = pool.search(asked, DEPTH)
-        # Sentences next to an answer may hold it too: none above the answer itself trains.
-        settings = MiningSettings(NEGATIVES, DEPTH, margin=0.0 if name == "train" else None)
-        parts.append(mined_examples(queries, run, qrels, pool.texts, settings)[0])
-    return parts[0], parts[1]
+    starts = _spread(range(0, cut - BLOCK, BLOCK), sizes.pairs // BLOCK)
+    train = [row for start in starts for row in rows[start : start + BLOCK]]
+    return (
+        squad_examples(train, encoder, len(train), "train", MARGIN),
+        squad_examples(rows[cut:], encoder, sizes.validation, "validation", None),
+    )
+
+
+def squad_examples(
+    rows: Sequence[Mapping[str, str]],
+    encoder: Encoder,
+    count: int,
+    name: str,
+    margin: float | None,
+) -> list[Example]:
+    """`count` questions evenly out of `rows`, over the sentences of all `rows`."""
+    ids: dict[str, str] = {}
+    queries, qrels = {}, {}
+    for number, row in enumerate(rows):
+        queries[f"{name}{number}"] = row["query"]
+        positive = ids.setdefault(row["positive"], f"s{len(ids)}")
+        qrels[f"{name}{number}"] = {positive: 1}
+    pool = Pool(encoder, [Candidate(id_, "", text, None) for text, id_ in ids.items()])
+    asked = {query_id: queries[query_id] for query_id in _spread(list(queries), count)}
+    run = pool.search(asked, DEPTH)
+    settings = MiningSettings(NEGATIVES, DEPTH, margin=margin)
+    return mined_examples(queries, run, qrels, pool.texts, settings)[0]
 
 
 def natural_questions(
@@ -133,17 +155,17 @@ def natural_questions(
     ids = [query_id for query_id in collection.queries if query_id in collection.qrels]
     train, test = ids[::2], ids[1::2]
     tested = {passage for query in test for passage in collection.qrels[query]}
-    pool = Pool(encoder, [p for p in passages if p.id not in tested])
+    pool = Pool(encoder, passages)
     queries = {query_id: collection.queries[query_id] for query_id in _spread(train, sizes.pairs)}
-    run = pool.search(queries, DEPTH)
+    run = pool.search(queries, DEPTH, without=tested)
     settings = MiningSettings(NEGATIVES, DEPTH, margin=0.0)
     training, _ = mined_examples(queries, run, collection.qrels, pool.texts, settings)
-    whole = Pool(encoder, passages)
     asked = {query_id: collection.queries[query_id] for query_id in _spread(test, sizes.nq)}
     tests = []
-    for query_id, scores in whole.search(asked, sizes.top).items():
-        found = tuple(whole.passages[id_] for id_ in scores)
-        tests.append(Example(query_id, asked[query_id], found, collection.qrels[query_id], scores))
+    for query_id, scores in pool.search(asked, sizes.top).items():
+        found = tuple(pool.passages[id_] for id_ in scores)
+        grades = {i: g for i, g in collection.qrels[query_id].items() if i in scores}
+        tests.append(Example(query_id, asked[query_id], found, grades, scores))
     return training, tests
 
 
@@ -201,19 +223,19 @@ def report(name: str, model: str, start: str, tests: Mapping[str, list[Example]]
         yield row | gain(after, before)
 
 
-def training_files(folder: Path, work: Path, sizes: Sizes) -> dict[str, list[Example]]:
-    """Write the training and validation files where they are missing; the test sets."""
-    encoder = Encoder.load("minilm", device="cpu", max_length=128)
-    nq_train, nq_test = natural_questions(folder, encoder, sizes)
-    if not (work / "validation.jsonl").is_file():
+def prepare(folder: Path, work: Path, sizes: Sizes) -> dict[str, list[Example]]:
+    """Write the files of examples into `work`, or keep those that are there; the test sets."""
+    tests = {"wikiqa": "WikiQA, sentences of the page", "nq_test": "nq_qed, other half, dense top"}
+    if not all((work / f"{name}.jsonl").is_file() for name in (*TRAINING, *tests)):
+        encoder = Encoder.load("minilm", device="cpu", max_length=128)
+        nq_train, nq_test = natural_questions(folder, encoder, sizes)
         train, validation = squad(folder, encoder, sizes)
+        files = dict(zip(TRAINING, (train, nq_train, validation), strict=True))
+        files |= {"wikiqa": wikiqa(folder, encoder, sizes), "nq_test": nq_test}
         record = {"sizes": vars(sizes), "negatives": NEGATIVES, "depth": DEPTH}
-        for name, examples in (("squad", train), ("nq", nq_train), ("validation", validation)):
+        for name, examples in files.items():
             write_examples(work / f"{name}.jsonl", examples, record)
-    return {
-        "wikiqa, candidates of the page": wikiqa(folder, encoder, sizes),
-        f"nq_qed, other half, dense top {sizes.top}": nq_test,
-    }
+    return {about: read_examples(work / f"{name}.jsonl") for name, about in tests.items()}
 
 
 def train(config: str, work: Path, name: str, **changes: object) -> Path:
@@ -251,38 +273,45 @@ def main() -> None:
         return
     sizes = QUICK if arguments.quick else Sizes()
     began = time.process_time()
-    tests = training_files(arguments.data, arguments.work, sizes)
+    tests = prepare(arguments.data, arguments.work, sizes)
     steps = arguments.steps or (4 if arguments.quick else None)
     if arguments.decoder:
         name, config, start = "smollm2-lora", "rerank/train/smollm2_lora", "smollm2"
-        tests = {
-            test: _spread(examples, 40) for test, examples in tests.items() if "wikiqa" in test
+        tests = {test: _spread(found, 40) for test, found in tests.items() if "WikiQA" in test}
+        changes: dict[str, object] = {
+            "steps": steps or 24,
+            "passages": 6,
+            "prompts_per_step": 4,
+            "validate_every": 8,
+            "max_validation_queries": 12,
         }
-        changes = {"steps": steps or 30, "validate_every": 10, "max_validation_queries": 20}
     else:
         name, config, start = "minilm", "rerank/train/minilm", "minilm"
         changes = {"steps": steps} if steps else {}
     model = train(config, arguments.work, name, **changes)
-    rows = [
-        provenance()
-        | {
-            "recipe": config,
-            "examples": len(read_examples(arguments.work / "squad.jsonl"))
-            + len(read_examples(arguments.work / "nq.jsonl")),
-        }
-    ]
-    rows += [
-        line | {"run": name}
-        for line in read_log(arguments.work / name)
-        if "validation_ndcg" in line or line["step"] % 20 == 0
-    ]
-    rows += report(name, str(model), start, tests)
-    rows.append({"run": name, "cpu_seconds": round(time.process_time() - began)})
-    for row in rows:
+    sources = [read_examples(arguments.work / f"{source}.jsonl") for source in ("squad", "nq")]
+    begin = provenance() | {"run": name, "recipe": config, "examples": sum(map(len, sources))}
+    log = [line | {"run": name} for line in read_log(arguments.work / name)]
+    results = [*report(name, str(model), start, tests)]
+    end = {"run": name, "cpu_seconds": round(time.process_time() - began)}
+    for row in (begin, *_thinned(log), *results, end):
         print(json.dumps(row) if arguments.json else _line(row), flush=True)
     if arguments.out:
         with arguments.out.open("a", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(row)}\n" for row in rows)
+            file.writelines(f"{json.dumps(row)}\n" for row in (begin, *log, *results, end))
+
+
+def _thinned(log: Sequence[Mapping[str, object]], wanted: int = 10) -> Iterator[dict]:
+    """Validations, and between them about `wanted` means of the loss over as many steps."""
+    steps = [line for line in log if "total" in line]
+    size = -(-len(steps) // wanted)
+    for line in log:
+        if "validation_ndcg" in line:
+            yield {"step": line["step"], "validation_ndcg": line["validation_ndcg"]}
+        elif line["step"] % size == 0:
+            part = [row["total"] for row in steps if line["step"] - size < row["step"]]
+            part = part[: min(size, len(part))]
+            yield {"step": line["step"], "steps": size, "mean_loss": sum(part) / len(part)}
 
 
 def _line(row: Mapping[str, object]) -> str:
