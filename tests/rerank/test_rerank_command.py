@@ -8,6 +8,7 @@ from rerank_cases import QUERY, save_model
 from configs.command import run_command
 from rerank import BlockRanker
 from rerank.__main__ import make_parser
+from rerank.ranker import DEFAULT_RERANKER
 
 LINES = [
     "A pear.",
@@ -44,7 +45,7 @@ def test_rank_as_a_user_calls_it(run_module, tmp_path):
     found = run_module("rerank", "rank", "who wrote Faust?", "--json", stdin="\n".join(LINES))
     assert found.returncode == 0, found.stderr
     output = json.loads(found.stdout)
-    assert (output["model"], output["query"]) == ("minilm", "who wrote Faust?")
+    assert (output["model"], output["query"]) == (DEFAULT_RERANKER, "who wrote Faust?")
     assert [result["rank"] for result in output["results"]] == [1, 2, 3]
     assert output["results"][0]["id"] == "faust"
     assert {result["id"] for result in output["results"]} == {"faust", "0", "c"}
@@ -132,7 +133,7 @@ def test_highlights_are_the_words_that_count(run, tmp_path):
 
 def test_respond_answers_line_by_line(run, tmp_path):
     request = {"query": "who wrote Faust?", "documents": ["A pear.", "Goethe wrote it."]}
-    lines = [json.dumps(request), json.dumps(request | {"top_n": 1, "model": "minilm"})]
+    lines = [json.dumps(request), json.dumps(request | {"top_n": 1, "model": DEFAULT_RERANKER})]
     out = run("respond", stdin="\n\n".join(lines)).splitlines()
     assert [len(json.loads(line)["results"]) for line in out] == [2, 1]
     assert run("respond", "--requests", write(tmp_path / "r", *lines)).splitlines() == out
