@@ -90,8 +90,10 @@ def check_identity(kept: CacheIdentity, backbone: Backbone, where: str) -> None:
         raise ValueError(f"{where} was made in {kept.dtype}, the reranker runs in {dtype}")
     settings = json.loads(json.dumps(cached_settings(backbone)))
     theirs = json.loads(json.dumps(dict(kept.settings)))
-    if theirs != settings:
-        name = next(n for n in {**settings, **theirs} if settings.get(n) != theirs.get(n))
+    # A setting that did not exist then is one that nobody gave.
+    other = [n for n in {**settings, **theirs} if settings.get(n) != theirs.get(n)]
+    if other:
+        name = other[0]
         raise ValueError(
             f"{where} was made with other settings: {name} is {theirs.get(name)!r} there and "
             f"{settings.get(name)!r} here; build it again"

@@ -164,6 +164,15 @@ def test_a_cache_of_another_model_or_other_settings_is_refused(minilm_ranker, de
         PassageCache.open(trained, tmp_path / "decoder")
 
 
+def test_a_setting_that_came_later_and_is_unset_refuses_no_older_cache(minilm_ranker, tmp_path):
+    PassageCache.build(minilm_ranker, MANY, tmp_path)
+    manifest = tmp_path / "manifest.json"
+    values = json.loads(manifest.read_text())
+    assert values["identity"]["settings"].pop("layer", 0) is None
+    manifest.write_text(json.dumps(values))
+    assert len(PassageCache.open(minilm_ranker, tmp_path)) == 9
+
+
 def test_broken_files_are_named(minilm_ranker, tmp_path):
     cache = PassageCache.build(minilm_ranker, MANY, tmp_path)
     shard = tmp_path / "shard-00001.safetensors"
