@@ -13,9 +13,12 @@ from rerank_cases import (
     save_model,
     scores,
 )
+from transformers import Gemma3Config, LlamaConfig
 
-from configs.settings import read_mapping
+from configs.settings import make_settings, read_mapping, read_settings
 from rerank.candidates import as_candidates
+from rerank.decoder_backbone import scoring_layers
+from rerank.settings import RankerSettings
 from rerank.template import fill
 
 SELECTED = {"heads": [[0, 3], [2, 0], [0, 1], [2, 3]], "head_weights": [1, 2, 3, 2]}
@@ -76,3 +79,34 @@ def test_weights_are_relative(folder):
         for weights in ([1, 3], [2, 6])
     )
     assert scores(once, QUERY, PASSAGES) == scores(twice, QUERY, PASSAGES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": [[4, 0]]}, "score at layer 4, it has layers 0 to 3"),
+        ({"heads": [[1, 4]]}, "head 4 of layer 1, it has heads 0 to 3"),
+        ({"heads": []}, r"heads is empty: list \[layer, head\] pairs"),
+        ({"heads": [[1, 1], [1, 1]]}, "heads names a head twice"),
+        ({"heads": [[1, 1]], "head_weights": [1, 2]}, "head_weights has 2 values for 1 heads"),
+        ({"heads": [[1, 1]], "head_weights": [0]}, "head_weights must be 0 or more, and not all"),
+        ({"head_weights": [1]}, "head_weights has 1 values for 0 heads"),
+        (
+            {"query_in_instruction": False, "instruction_alone": None},
+            "query_in_instruction is false and the instruction holds {query}",
+        ),
+    ],
+)
+def test_heads_that_do_not_fit(changes, message):
+    values = read_mapping("rerank/decoder") | changes
+    with pytest.raises(ValueError, match=message):
+        scoring_layers(
+            make_settings(RankerSettings, values, "blockrank.yaml"),
+            LlamaConfig(num_hidden_layers=4, num_attention_heads=4),
+        )
+
+
+def test_a_model_of_more_than_text_is_refused():
+    settings = read_settings(RankerSettings, "rerank/decoder")
+    with pytest.raises(ValueError, match=r"Gemma3Config names no layers of its own.*load that"):
+        scoring_layers(settings, Gemma3Config())
