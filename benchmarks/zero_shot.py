@@ -11,6 +11,7 @@ collection, nDCG@10 over the best passages of dense search (MiniLM), ordered by
                and the other way round
   half-cf      the same with the content-free query
   transfer     heads, their number and calibration selected on all the other collections
+  four         the four heads that rank best on all the other collections, not calibrated
   +dense       the sum of z-scores of the latter and of dense
 
 One forward pass a query (and one for the content-free query) reads every head; passes are kept in
@@ -42,7 +43,7 @@ from eval.intervals import bootstrap_intervals
 from rerank.backbone import Backbone
 from rerank.candidates import as_candidates
 from rerank.examples import Example
-from rerank.head_selection import combined, select_heads
+from rerank.head_selection import combined, ranked_ndcg, select_heads
 from rerank.head_settings import select
 from rerank.heads import Head, HeadEvidence, load_every_head, read_evidence
 from rerank.settings import RankerSettings
@@ -50,7 +51,7 @@ from rerank.training.validation import ndcg
 
 COLUMNS = (
     *("dense", "one", "one-cf", "layer", "layer-cf"),
-    *("half", "half-cf", "transfer", "+dense"),
+    *("half", "half-cf", "transfer", "four", "+dense"),
 )
 BASE = "layer"  # what the others are compared with
 
@@ -155,8 +156,10 @@ def measure(
         if others:
             chosen, calibration = select_rows(others, heads, most)
             scores["transfer"] = [combined(each, chosen, calibration) for each in evidence]
+            best = _best(others, heads, 4)
+            scores["four"] = [combined(each, best, "none") for each in evidence]
             scores["+dense"] = [
-                _z(a) + _z(b) for a, b in zip(scores["transfer"], scores["dense"], strict=True)
+                _z(a) + _z(b) for a, b in zip(scores["four"], scores["dense"], strict=True)
             ]
         table[name] = {
             column: np.array([_ndcg(s, q) for s, q in zip(found, queries, strict=True)])
@@ -192,6 +195,16 @@ def select_rows(
         evidence, heads, most=most, method="retrieval", calibration=None, seed=0
     )
     return [heads.index(head) for head in selection.heads], calibration
+
+
+def _best(evidence: Sequence[HeadEvidence], heads: Sequence[Head], number: int) -> list[int]:
+    """The rows of the `number` heads whose own rankings are best."""
+    ratings = [
+        [ranked_ndcg(combined(each, [row], "none"), each.grades) for row in range(len(heads))]
+        for each in evidence
+        if (each.grades > 0).any() and (each.grades == 0).any()
+    ]
+    return np.argsort(-np.mean(ratings, 0), kind="stable")[:number].tolist()
 
 
 def _ndcg(scores: np.ndarray, query: Query) -> float:
