@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,12 +28,12 @@ from rerank.cache_files import (
 )
 from rerank.cache_files import verify as verify_files
 from rerank.cache_identity import CacheIdentity, check_identity
+from rerank.cache_selection import Place, SelectedStates
 from rerank.cache_shard import CacheShard, digest_of
 from rerank.calibration import calibrated
 from rerank.candidates import Candidate, Ranked, as_candidates, ranked
 from rerank.packing import BlockTokens, PackedPrompts, pack, tokenize
 from rerank.passage_states import PassageStates
-from rerank.precision import Rows, decode
 from rerank.probability import probabilities
 from rerank.scoring import passage_scores
 from rerank.template import fill
@@ -43,11 +43,6 @@ if TYPE_CHECKING:
 
 # Tokens scored at once, where a score needs no other passage.
 _MAX_TOKENS = 1 << 17
-
-
-class _Place(NamedTuple):
-    shard: int
-    passage: int
 
 
 class PassageCache:
@@ -169,7 +164,7 @@ class PassageCache:
         return self._scores(query, [self._place(id_) for id_ in ids])
 
     def _ranked(
-        self, query: str, candidates: Sequence[Candidate], places: list[_Place], top_k: int | None
+        self, query: str, candidates: Sequence[Candidate], places: list[Place], top_k: int | None
     ) -> list[Ranked]:
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}, wanted at least 1")
@@ -177,7 +172,7 @@ class PassageCache:
         slope_and_intercept = self.backbone.settings.probability
         return ranked(candidates, scores, probabilities(scores, slope_and_intercept))[:top_k]
 
-    def _scores(self, query: str, places: Sequence[_Place]) -> list[float]:
+    def _scores(self, query: str, places: Sequence[Place]) -> list[float]:
         if not query.strip():
             raise ValueError("the query is empty")
         settings = self.backbone.settings
@@ -187,19 +182,21 @@ class PassageCache:
         return calibrated(scores, self._uncalibrated(settings.content_free_query, places))
 
     @torch.inference_mode()
-    def _uncalibrated(self, query: str, places: Sequence[_Place]) -> list[float]:
+    def _uncalibrated(self, query: str, places: Sequence[Place]) -> list[float]:
         # In the cache's own order reading goes forward, and no order of the request's can matter.
         order = sorted(range(len(places)), key=places.__getitem__)
         scores = [0.0] * len(places)
         for part in self._parts([places[i] for i in order]):
-            states = _SelectedStates(self, part)
+            states = SelectedStates(
+                self.shards, self.instruction, self.identity, part, self.backbone.device
+            )
             values = self._read(query, states)
             for i, value in zip(order, values, strict=False):
                 scores[i] = value
             order = order[len(values) :]
         return scores
 
-    def _read(self, query: str, states: "_SelectedStates") -> list[float]:
+    def _read(self, query: str, states: SelectedStates) -> list[float]:
         """One pass of the query block over the selected passages."""
         backbone = self.backbone
         before = len(next(iter(self.instruction.values()))) if self.instruction else 0
@@ -242,12 +239,12 @@ class PassageCache:
             packed = replace(packed, positions=positions)
         return packed, [own, rows - own] if rows > own else [own]
 
-    def _parts(self, places: list[_Place]) -> Iterator[list[_Place]]:
+    def _parts(self, places: list[Place]) -> Iterator[list[Place]]:
         """`places` in order, in parts of bounded size where scores need no other passage."""
         if self.backbone.settings.query_attends or self.backbone.settings.score == "mass":
             yield places
             return
-        part: list[_Place] = []
+        part: list[Place] = []
         tokens = 0
         for place in places:
             length = int(self.shards[place.shard].lengths[place.passage])
@@ -258,7 +255,7 @@ class PassageCache:
             tokens += length
         yield part
 
-    def _place(self, id_: str) -> _Place:
+    def _place(self, id_: str) -> Place:
         try:
             return self._by_id[id_]
         except KeyError:
@@ -266,7 +263,7 @@ class PassageCache:
                 f"passage {id_!r} is not in the cache, which holds {len(self)} passages"
             ) from None
 
-    def _place_of(self, candidate: Candidate) -> _Place:
+    def _place_of(self, candidate: Candidate) -> Place:
         place = self._by_words.get(digest_of(candidate.title, candidate.text))
         if place is not None:
             return place
@@ -275,67 +272,17 @@ class PassageCache:
         raise ValueError(f"passage {candidate.id!r} {state}; build it again with this passage")
 
     @cached_property
-    def _by_id(self) -> dict[str, _Place]:
+    def _by_id(self) -> dict[str, Place]:
         return {
-            id_: _Place(number, passage)
+            id_: Place(number, passage)
             for number, shard in enumerate(self.shards)
             for passage, id_ in enumerate(shard.ids)
         }
 
     @cached_property
-    def _by_words(self) -> dict[str, _Place]:
+    def _by_words(self) -> dict[str, Place]:
         return {
-            digest: _Place(number, passage)
+            digest: Place(number, passage)
             for number, shard in enumerate(self.shards)
             for passage, digest in enumerate(shard.digests)
         }
-
-
-class _SelectedStates(Mapping[str, torch.Tensor]):
-    """The instruction's and some passages' states [T, H, D] by name, read when asked for."""
-
-    def __init__(self, cache: PassageCache, places: Sequence[_Place]) -> None:
-        self.cache = cache
-        grouped: dict[int, list[int]] = {}
-        for shard, passage in places:
-            grouped.setdefault(shard, []).append(passage)
-        self.picks = [(cache.shards[number], picked) for number, picked in grouped.items()]
-        self.rows: list[tuple[CacheShard, Rows]] = [
-            (shard, shard.rows(picked)) for shard, picked in self.picks
-        ]
-
-    @property
-    def lengths(self) -> list[int]:
-        """Token counts of the passages."""
-        return [n for shard, picked in self.picks for n in shard.lengths[picked].tolist()]
-
-    def key_mask(self, before: int) -> torch.Tensor:
-        """bool [T], with `before` tokens of the instruction, whose keys never count."""
-        masks = [torch.zeros(before, dtype=torch.bool)]
-        masks += [shard.key_mask[rows.tokens] for shard, rows in self.rows]
-        return torch.cat(masks).to(self.cache.backbone.device)
-
-    def passage_vectors(self) -> dict[str, torch.Tensor]:
-        """The passages' own vectors [P, d] by name."""
-        device = self.cache.backbone.device
-        return {
-            name: torch.cat([shard.passages[name][picked] for shard, picked in self.picks]).to(
-                device, getattr(torch, dtype)
-            )
-            for name, (_, dtype) in self.cache.identity.passages.items()
-        }
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        """[T, H, D] in the backbone's own dtype."""
-        _, size, dtype = self.cache.identity.tokens[name]
-        parts = [self.cache.instruction[name]] if len(self.cache.instruction[name]) else []
-        parts += [decode(name, shard.tokens, rows, size) for shard, rows in self.rows]
-        # One part is passed on as it lies, in a file's mapped memory perhaps.
-        states = parts[0] if len(parts) == 1 else torch.cat([part.float() for part in parts])
-        return states.to(self.cache.backbone.device, getattr(torch, dtype))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.cache.identity.tokens)
-
-    def __len__(self) -> int:
-        return len(self.cache.identity.tokens)

@@ -1,0 +1,77 @@
+"""The states of the passages that one request asks for, read out of a cache's shards.
+
+Enters: shards, an instruction, places. Leaves: floats [T, H, D] by name, read when asked for.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from rerank.cache_identity import CacheIdentity
+from rerank.cache_shard import CacheShard
+from rerank.precision import Rows, decode
+
+
+class Place(NamedTuple):
+    """Where a passage lies: which shard, and its number there."""
+
+    shard: int
+    passage: int
+
+
+class SelectedStates(Mapping[str, torch.Tensor]):
+    """The instruction's and some passages' states [T, H, D] by name, read when asked for."""
+
+    def __init__(
+        self,
+        shards: Sequence[CacheShard],
+        instruction: Mapping[str, torch.Tensor],
+        identity: CacheIdentity,
+        places: Sequence[Place],
+        device: torch.device,
+    ) -> None:
+        """The states of the passages at `places`, in that order within a shard, on `device`."""
+        self.instruction, self.identity, self.device = instruction, identity, device
+        grouped: dict[int, list[int]] = {}
+        for shard, passage in places:
+            grouped.setdefault(shard, []).append(passage)
+        self.picks = [(shards[number], picked) for number, picked in grouped.items()]
+        self.rows: list[tuple[CacheShard, Rows]] = [
+            (shard, shard.rows(picked)) for shard, picked in self.picks
+        ]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Token counts of the passages."""
+        return [n for shard, picked in self.picks for n in shard.lengths[picked].tolist()]
+
+    def key_mask(self, before: int) -> torch.Tensor:
+        """bool [T], with `before` tokens of the instruction, whose keys never count."""
+        masks = [torch.zeros(before, dtype=torch.bool)]
+        masks += [shard.key_mask[rows.tokens] for shard, rows in self.rows]
+        return torch.cat(masks).to(self.device)
+
+    def passage_vectors(self) -> dict[str, torch.Tensor]:
+        """The passages' own vectors [P, d] by name."""
+        return {
+            name: torch.cat([shard.passages[name][picked] for shard, picked in self.picks]).to(
+                self.device, getattr(torch, dtype)
+            )
+            for name, (_, dtype) in self.identity.passages.items()
+        }
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """[T, H, D] in the backbone's own dtype."""
+        _, size, dtype = self.identity.tokens[name]
+        parts = [self.instruction[name]] if len(self.instruction[name]) else []
+        parts += [decode(name, shard.tokens, rows, size) for shard, rows in self.rows]
+        # One part is passed on as it lies, in a file's mapped memory perhaps.
+        states = parts[0] if len(parts) == 1 else torch.cat([part.float() for part in parts])
+        return states.to(self.device, getattr(torch, dtype))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.identity.tokens)
+
+    def __len__(self) -> int:
+        return len(self.identity.tokens)
