@@ -63,6 +63,8 @@ def load_checkpoint(
 
     A folder without a checkpoint is at step 0. Raises `ValueError` for one of other parameters.
     """
+    for unfinished in folder.glob(".checkpoint-*"):  # of a process killed while it wrote
+        shutil.rmtree(unfinished)
     found = _checkpoints(folder)
     if not found:
         return Progress(), None
