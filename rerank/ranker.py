@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from configs.models import MINILM
+from configs.models import MINI
 from rerank.backbone import Backbone
 from rerank.cache import PassageCache
 from rerank.cache_build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
@@ -26,7 +26,7 @@ from rerank.probability import probabilities
 from rerank.scoring import LogSums, log_sums, passage_scores
 from rerank.template import fill
 
-DEFAULT_RERANKER = MINILM
+DEFAULT_RERANKER = MINI
 DEFAULT_MAX_TOKENS = 16_384
 
 
@@ -55,7 +55,7 @@ class BlockRanker:
         *,
         max_tokens: int = DEFAULT_MAX_TOKENS,
     ) -> "BlockRanker":
-        """Load a reranker: a local model's name (default `minilm`), a folder, or a hub name.
+        """Load a reranker: a local model's name (default `mini`), a folder, or a hub name.
 
         Raises `ValueError`, in one sentence, when there is no such model or it can't rank.
         """

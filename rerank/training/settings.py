@@ -89,6 +89,9 @@ class TrainingSettings:
 
     `export` writes the whole model, or as an `update` of the model the low-rank update alone.
 
+    Of what was learned an `update` keeps `update_share`, the rest of the way staying at the start:
+    most of the gain on what was trained for, little loss elsewhere (arXiv 2109.01903).
+
     With a `validation` file the model that is kept is that of the best nDCG@10 there, measured at
     the start and every `validate_every` steps.
     """
@@ -119,6 +122,7 @@ class TrainingSettings:
     gradient_checkpointing: bool = False
     device: str | None = None
     export: Literal["whole", "update"] = "whole"
+    update_share: float = 1.0
     checkpoint_minutes: float = 10.0
     seed: int = 0
 
@@ -145,6 +149,10 @@ class TrainingSettings:
             raise ValueError("warmup_share and final_share are shares, wanted from 0 to 1")
         if self.in_batch and self.loss.language_model:
             raise ValueError("in_batch packs one prompt for all queries: no language_model loss")
+        if not 0 < self.update_share <= 1:
+            raise ValueError(f"update_share is {self.update_share}, wanted above 0, at most 1")
+        if self.update_share < 1 and self.export != "update":
+            raise ValueError("update_share scales an update: it needs export: update")
         if self.export == "update" and not self.lora:
             raise ValueError("export: update writes a low-rank update: it needs lora")
         if self.lora and self.loss.start:

@@ -102,6 +102,8 @@ class _Run:
         )
         if settings.loss.start:
             self.objective.remember_start()
+        shared = self.parameters if settings.update_share < 1 else {}
+        self.start = plain(shared)
         self.progress, self.best = load_checkpoint(Path(settings.out), self.parameters, optimizer)
         self._plain_optimizer = optimizer
         self._model, self._optimizer = accelerator.prepare(self.objective, optimizer)
@@ -327,6 +329,10 @@ def _export(run: _Run, record: dict[str, Any]) -> None:
         return
     with torch.no_grad():
         for name, tensor in run.result().items():
+            start = run.start.get(name)
+            # Of a low-rank pair one factor carries the share for both; it starts at 0.
+            if start is not None and "lora_A" not in name:
+                tensor = torch.lerp(start, tensor, run.settings.update_share)
             run.parameters[name].copy_(tensor)
     record |= {
         "kept_step": run.progress.best_step if run.best is not None else run.progress.step,

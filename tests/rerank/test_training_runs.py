@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from rerank_cases import PASSAGES, QUERY, load_ranker, scores
+from safetensors.torch import load_file
 from training_cases import SUBJECTS, same_bits, tiny_run, weights_of, write_examples
 
 from eval.measures import evaluate
@@ -287,3 +288,20 @@ def test_examples_without_a_label_are_counted(tmp_path):
     file.write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match="has no example with a relevant passage"):
         train(replace(settings, out=str(tmp_path / "none")))
+
+
+def test_of_an_update_a_share_is_kept(tmp_path):
+    settings = tiny_run(
+        tmp_path, lora=LoraSettings(rank=4, alpha=8), learning_rate=1e-2, export="update"
+    )
+    changes = []
+    for share in (1.0, 0.25):
+        out = str(tmp_path / str(share))
+        folder = train(replace(settings, out=out, update_share=share)).model
+        tensors = load_file(folder / "update.safetensors")
+        name = next(name for name in tensors if name.endswith(".up")).removesuffix(".up")
+        changes.append(tensors[f"{name}.up"].float() @ tensors[f"{name}.down"].float())
+    assert changes[0].abs().max() > 1e-3
+    torch.testing.assert_close(changes[1], 0.25 * changes[0], rtol=2e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="it needs export: update"):
+        replace(settings, export="whole", update_share=0.5)
