@@ -52,9 +52,9 @@ BLOCK = 40
 class Sizes:
     """How much is read: training pairs, test questions, and the length of candidate lists."""
 
-    pairs: int = 800
-    validation: int = 60
-    wikiqa: int = 200
+    pairs: int = 3200
+    validation: int = 200
+    wikiqa: int = 800
     nq: int = 60
     top: int = 10
 
