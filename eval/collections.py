@@ -205,7 +205,8 @@ def _runs(
         query_id: {hit.id: hit.score for hit in found}
         for query_id, found in zip(queries, hits, strict=True)
     }
-    bm25 = Bm25.over(open_corpus(str(folder), Skipped())).search(queries, k)
+    texts = ((passage.id, passage.full_text) for passage in open_corpus(str(folder), Skipped()))
+    bm25 = Bm25.over(texts).search(queries, k)
     fusion = reciprocal_rank_fusion([dense, bm25], k)
     runs: dict[str, Run] = {DENSE: dense, BM25: bm25, FUSION: fusion}
     for name, ranker in rankers.items():

@@ -1,8 +1,8 @@
 """Lexical search, the classic peer of dense search: BM25 by bm25s, over a whole corpus in memory.
 
-Enters: passages. Leaves: a run.
+Enters: ids and texts. Leaves: a run.
 
-    Bm25.over(open_corpus("pydoc")).search({"q": "open a file"}, k=100)
+    Bm25.over([("a", "Open a file."), ("b", "A pear.")]).search({"q": "file"}, k=100)
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from eval.data import Run
-from index.records import Passage
 
 
 class Bm25:
@@ -21,8 +20,8 @@ class Bm25:
         self._index, self._stemmer, self._ids = index, stemmer, ids
 
     @classmethod
-    def over(cls, passages: Iterable[Passage]) -> "Bm25":
-        """Index `passages`, title and text as one; raises `ValueError` where bm25s is missing."""
+    def over(cls, passages: Iterable[tuple[str, str]]) -> "Bm25":
+        """Index `passages`, ids and texts; raises `ValueError` where bm25s is missing."""
         try:
             import bm25s
             import Stemmer
@@ -30,9 +29,9 @@ class Bm25:
             raise ValueError("BM25 needs bm25s: pip install 'blockseek[bm25]'") from None
         stemmer = Stemmer.Stemmer("english")
         ids, texts = [], []
-        for passage in passages:
-            ids.append(passage.id)
-            texts.append(passage.full_text)
+        for id_, text in passages:
+            ids.append(id_)
+            texts.append(text)
         tokens = bm25s.tokenize(texts, stopwords="en", stemmer=stemmer, show_progress=False)
         index = bm25s.BM25()
         index.index(tokens, show_progress=False)

@@ -9,13 +9,14 @@ EVAL = Path(__file__).resolve().parents[2] / "eval"
 OTHERS = {"retrieval", "rerank", "index", "kernels"}
 # These read texts or run the pipeline; everything else in eval/ stands alone.
 WITH_TEXTS = {
-    "collection_texts.py", "collections.py", "demo.py", "known_items.py", "pipeline.py",
-    "pipeline_files.py", "run_command.py",
+    "collection_texts.py", "collections.py", "demo.py", "known_items.py", "mining.py",
+    "mini_data/build.py", "mini_data/sources.py", "pipeline.py", "pipeline_files.py",
+    "run_command.py",
 }  # fmt: skip
 ALONE = sorted(
     path.relative_to(EVAL).as_posix()
     for path in EVAL.rglob("*.py")
-    if path.name not in WITH_TEXTS and "commands" not in path.parts
+    if path.relative_to(EVAL).as_posix() not in WITH_TEXTS and "commands" not in path.parts
 )
 
 
