@@ -184,8 +184,11 @@ def _gain(comparison: Comparison, system: str, measure: str) -> str:
 def _judged(folder: Path, most: int | None) -> tuple[dict[str, str], Qrels]:
     """Queries with a relevant passage, evenly spread where there are more than wanted."""
     collection = load_collection(str(folder))
-    ids = [id_ for id_, grades in collection.qrels.items() if max(grades.values(), default=0) > 0]
-    ids = [id_ for id_ in collection.queries if id_ in set(ids)]
+    ids = [
+        id_
+        for id_ in collection.queries
+        if max(collection.qrels.get(id_, {}).values(), default=0) > 0
+    ]
     if not ids:
         raise ValueError(f"{folder}: no query has a relevant passage")
     if most is not None and most < len(ids):

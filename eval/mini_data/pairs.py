@@ -71,7 +71,7 @@ def words_of(text: str) -> list[str]:
 
 
 def drawn(pairs: Pairs, most: int) -> Pairs:
-    """At most `most` queries, by digest, with all passages where that changes nothing else.
+    """At most `most` queries, by digest, with all passages.
 
     The same texts are drawn on every machine, in the same order.
     """
