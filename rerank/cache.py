@@ -211,7 +211,7 @@ class PassageCache:
             packed, PassageStates(states, states.passage_vectors()), places
         )
         scored = replace(
-            packed, layout=pool, passage_counts=(len(lengths),), key_mask=states.key_mask(before)
+            packed, passages=pool, passage_counts=(len(lengths),), key_mask=states.key_mask(before)
         )
         return passage_scores(readout, scored, backbone.settings)[0].tolist()
 

@@ -182,7 +182,7 @@ def _tokenized(
         yield from zip(window, prompt.passages, strict=True)
     if cut:
         warnings.warn(
-            f"{cut} of {total} passages were cut to {backbone.settings.max_passage_tokens} tokens",
+            f"{cut} of {total} passages were cut to {backbone.settings.most_passage_tokens} tokens",
             PassagesTruncatedWarning,
             stacklevel=2,
         )

@@ -153,7 +153,10 @@ class EncoderBackbone:
         requests = len(prompts.passage_counts)
         spans = prompts.layout.spans
         queries = [request.passages[0] for request in spans[requests : 2 * requests]]
-        passages = [span for request in spans[:requests] for span in request.passages]
+        # The prior is dense search's own product: of a long passage it knows the first window.
+        firsts = {span.start: span for request in spans for span in request.passages}
+        whole = prompts.passages.spans[:requests]
+        passages = [firsts[span.start] for request in whole for span in request.passages]
         signals = unit[prompts.signal]
         weights = late.token_weights(
             prompts.input_ids[prompts.signal], signals, prompts.signal_request, requests

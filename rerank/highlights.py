@@ -50,7 +50,7 @@ def highlights(backbone: Backbone, query: str, candidates: Sequence[Candidate]) 
     A token's mass is its probability under a softmax of a signal token's logits over the tokens of
     all passages, summed over the heads and signal tokens that score with their weights: summed
     over a passage it is BlockRank's score (arXiv 2510.05396, section 4), before any calibration or
-    prior. Tokens cut off by `max_passage_tokens` are missing. Raises `ValueError` for an empty
+    prior. Tokens that were cut off are missing. Raises `ValueError` for an empty
     query.
     """
     if not query.strip():
@@ -66,7 +66,7 @@ def highlights(backbone: Backbone, query: str, candidates: Sequence[Candidate]) 
         device=backbone.device,
     )
     masses = _token_masses(backbone.read(packed), packed)
-    spans = packed.layout.spans[0].passages
+    spans = packed.passages.spans[0].passages
     return [
         _of_passage(candidate.id, given, block, masses[start:end].tolist())
         for candidate, given, block, (start, end) in zip(
@@ -92,7 +92,7 @@ def _of_heads(heads: ScoringHeads, packed: PackedPrompts) -> torch.Tensor:
         return token_mass(
             heads.q[signals],
             heads.k,
-            packed.layout,
+            packed.passages,
             scale=heads.scale,
             signal_request=packed.signal_request[signals],
             key_mask=packed.key_mask,

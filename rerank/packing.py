@@ -16,6 +16,7 @@ from rerank.settings import RankerSettings
 from rerank.spelled_tokens import BlockTokens as BlockTokens
 from rerank.spelled_tokens import as_text, special_ids, spelled
 from rerank.template import Given, PromptTexts
+from rerank.windows import in_windows
 
 # Matrix products of fewer rows take another code path on CPU, whose last bits differ; padding
 # the pack keeps a lone short prompt equal, bit for bit, to the same prompt in company.
@@ -40,14 +41,16 @@ class PromptTokens(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedPrompts:
-    """R prompts in one row of T tokens; they are the layout's first R requests.
+    """R prompts in one row of T tokens; they are the layouts' first R requests.
 
-    `passage_counts` [R] are their numbers of passages, `signal` [S] token numbers, and
-    `signal_request` [S] the request whose passages each of them scores; `key_mask` [T] is False
-    for special tokens, which score for nobody.
+    `layout` has the blocks that attention knows, `passages` whole passages, whose windows are one:
+    the two are the same where no passage has several. `passage_counts` [R] are their numbers of
+    passages, `signal` [S] token numbers, and `signal_request` [S] the request whose passages each
+    of them scores; `key_mask` [T] is False for special tokens, which score for nobody.
     """
 
     layout: BlockLayout
+    passages: BlockLayout
     passage_counts: tuple[int, ...]
     input_ids: torch.Tensor
     positions: torch.Tensor
@@ -63,8 +66,8 @@ def tokenize(
 
     An encoder's blocks carry its special tokens, a decoder's only those its template spells; one
     that a query or passage spells is read as text (such a block is tokenized a second time).
-    Passages are cut to `max_passage_tokens`. Raises `ValueError` for a query longer than
-    `max_query_tokens`, naming it by its place where there are several.
+    Long passages are cut or read in windows (`rerank.windows`). Raises `ValueError` for a query
+    longer than `max_query_tokens`, naming it by its place where there are several.
     """
     texts = [
         text for prompt in prompts for text in (prompt.instruction, *prompt.passages, prompt.query)
@@ -108,14 +111,15 @@ def tokenize(
                 f"{which} has {len(query.ids)} tokens with its template, the limit is "
                 f"{settings.max_query_tokens}: shorten it, or raise max_query_tokens"
             )
-        limit = settings.max_passage_tokens
+        read = [in_windows(block, settings) for block in passages]
+        pairs = zip(passages, read, strict=True)
         tokens.append(
             PromptTokens(
                 instruction=instruction,
-                passages=[_cut(block, limit, wants_special) for block in passages],
+                passages=read,
                 query=query,
                 signal=_signal(settings, query, prompt.query_span),
-                truncated=sum(len(block.ids) > limit for block in passages),
+                truncated=sum(whole.text_tokens > kept.text_tokens for whole, kept in pairs),
             )
         )
     return tokens
@@ -133,18 +137,6 @@ def _block(
     if spelled(block, given, special):
         return as_text(tokenizer, text, block, given, special)
     return block
-
-
-def _cut(block: BlockTokens, limit: int, keep_last: bool) -> BlockTokens:
-    """The first `limit` tokens; an encoder's closing special token stays the last one."""
-    if len(block.ids) <= limit:
-        return block
-    kept = [*range(limit - 1), len(block.ids) - 1] if keep_last else range(limit)
-    return BlockTokens(
-        [block.ids[place] for place in kept],
-        [block.characters[place] for place in kept],
-        [block.special[place] for place in kept],
-    )
 
 
 def _signal(settings: RankerSettings, query: BlockTokens, span: tuple[int, int]) -> list[int]:
@@ -174,12 +166,16 @@ def pack(
 ) -> PackedPrompts:
     """Lay `prompts` out one after the other."""
     requests: list[RequestBlocks] = []
+    windows: list[list[int]] = []
     blocks: list[BlockTokens] = []
     for prompt in prompts:
         blocks += [prompt.instruction, *prompt.passages]
         lengths = [len(passage.ids) for passage in prompt.passages]
         attending = len(prompt.query.ids) if settings.query_attends else 0
         requests.append(RequestBlocks(len(prompt.instruction.ids), lengths, attending))
+        windows.append(
+            [n for passage in prompt.passages for n in passage.windows or (len(passage.ids),)]
+        )
         if settings.query_attends:
             blocks.append(prompt.query)
     if not settings.query_attends:
@@ -189,7 +185,11 @@ def pack(
     if missing > 0:
         blocks.append(BlockTokens([pad_id] * missing, [], [True] * missing))
         requests.append(RequestBlocks(0, [missing], 0))
-    layout = BlockLayout.build(requests, device)
+    passages = BlockLayout.build(requests, device)
+    layout = passages
+    if any(passage.windows for prompt in prompts for passage in prompt.passages):
+        cut = [r._replace(passages=w) for r, w in zip(requests, windows, strict=False)]
+        layout = BlockLayout.build([*cut, *requests[len(cut) :]], device)
 
     queries = (
         range(len(prompts)) if settings.query_attends else range(len(prompts), 2 * len(prompts))
@@ -203,6 +203,7 @@ def pack(
     special = [mark for block in blocks for mark in block.special]
     return PackedPrompts(
         layout=layout,
+        passages=passages,
         passage_counts=tuple(len(prompt.passages) for prompt in prompts),
         input_ids=_tensor([id_ for block in blocks for id_ in block.ids], device),
         positions=layout.positions(query_position),

@@ -191,7 +191,7 @@ class BlockRanker:
         if truncated:
             warnings.warn(
                 f"{truncated} of {sum(map(len, candidate_lists))} passages were cut to "
-                f"{self.settings.max_passage_tokens} tokens",
+                f"{self.settings.most_passage_tokens} tokens",
                 PassagesTruncatedWarning,
                 stacklevel=_callers_level(),
             )

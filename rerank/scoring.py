@@ -84,7 +84,7 @@ def _block_scores(heads: ScoringHeads, prompts: PackedPrompts) -> BlockScores:
     return block_score(
         heads.q,
         heads.k,
-        prompts.layout,
+        prompts.passages,
         scale=heads.scale,
         signal_request=prompts.signal_request,
         key_mask=prompts.key_mask,

@@ -27,6 +27,9 @@ class RankerSettings:
     by `head_weights` or alike. With `query_attends` the query block reads all blocks; without, it
     is read alone, so that passages can be encoded once for all queries.
 
+    A passage longer than `max_passage_tokens` is read in up to `max_windows` windows of at most
+    that many tokens (`rerank.windows`), and cut behind them.
+
     With `query_in_instruction` the instruction's `{query}` is filled in, as published, and every
     passage sees the query; without, the instruction is `instruction_alone` (or an `instruction`
     that holds no `{query}`), and what is computed of a passage serves every query.
@@ -51,6 +54,7 @@ class RankerSettings:
     temperature: float = 0.05
     query_position: int | None = None
     max_passage_tokens: int = 256
+    max_windows: int = 1
     max_query_tokens: int = 128
     heads: tuple[tuple[int, int], ...] | None = None
     head_weights: tuple[float, ...] | None = None
@@ -69,11 +73,13 @@ class RankerSettings:
             raise ValueError(f"query template {self.query!r} has no {{query}}")
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, wanted more than 0")
-        for name in ("signal_tokens", "max_passage_tokens", "max_query_tokens"):
+        for name in ("signal_tokens", "max_passage_tokens", "max_windows", "max_query_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted at least 1")
         if self.score == "log_sum_exp" and self.query_attends:
             raise ValueError("score log_sum_exp needs query_attends: false")
+        if self.max_windows > 1 and self.query_attends:
+            raise ValueError("max_windows above 1 needs query_attends: false")
         if self.backbone == "encoder" and (self.layer is not None or self.heads is not None):
             raise ValueError(
                 "layer and heads need backbone: decoder; encoders score by their last hidden states"
@@ -103,6 +109,11 @@ class RankerSettings:
             )
         if not (min(weights) >= 0 and 0 < sum(weights) < float("inf")):
             raise ValueError("head_weights must be 0 or more, and not all of them 0")
+
+    @property
+    def most_passage_tokens(self) -> int:
+        """What is read of a passage at most, in all its windows."""
+        return self.max_passage_tokens * self.max_windows
 
     @property
     def instruction_template(self) -> str:

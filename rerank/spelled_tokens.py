@@ -16,11 +16,21 @@ from rerank.template import Given
 
 
 class BlockTokens(NamedTuple):
-    """One block's token ids, and the [start, end) characters each token came from."""
+    """One block's token ids, and the [start, end) characters each token came from.
+
+    `windows` are the lengths of the parts of a long passage that are blocks of their own
+    (`rerank.windows`); empty where it is a single one.
+    """
 
     ids: list[int]
     characters: list[tuple[int, int]]
     special: list[bool]
+    windows: tuple[int, ...] = ()
+
+    @property
+    def text_tokens(self) -> int:
+        """How many tokens are not special."""
+        return len(self.special) - sum(self.special)
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:

@@ -40,7 +40,8 @@ def make_pass(prompts: Sequence[Prompt], backbone: Backbone, settings: TrainingS
         settings.max_passage_tokens or backbone.settings.max_passage_tokens,
         backbone.settings.max_passage_tokens,
     )
-    ranker = replace(backbone.settings, max_passage_tokens=limit)
+    # A step reads the beginning of a long passage: what its windows say together is not trained.
+    ranker = replace(backbone.settings, max_passage_tokens=limit, max_windows=1)
     if settings.in_batch:
         texts, labels = _shared(prompts, backbone)
     else:

@@ -206,8 +206,8 @@ def test_broken_files_are_named(minilm_ranker, tmp_path):
 
 
 def test_what_was_cut_is_counted(minilm_ranker):
-    long = {"id": "long", "text": "Rain fell. " * 400}
-    with pytest.warns(PassagesTruncatedWarning, match="1 of 6 passages were cut to 256 tokens"):
+    long = {"id": "long", "text": "Rain fell. " * 500}
+    with pytest.warns(PassagesTruncatedWarning, match="1 of 6 passages were cut to 1024 tokens"):
         cache = minilm_ranker.cache([long, *PASSAGES], 32)
     with pytest.warns(PassagesTruncatedWarning):
         wanted = scores(minilm_ranker, QUERY, [long, *PASSAGES])

@@ -53,7 +53,7 @@ def test_special_tokens_score_for_nobody():
 
 
 def test_a_cut_encoder_passage_keeps_its_closing_token():
-    settings = replace(ENCODER, max_passage_tokens=6)
+    settings = replace(ENCODER, max_passage_tokens=6, max_windows=1)
     tokenizer, (prompt,) = _tokens(settings, QUERY, ["one two three four five six", "one two"])
     assert prompt.truncated == 1
     assert tokenizer.decode(prompt.passages[0].ids) == "[CLS] one two three four [SEP]"

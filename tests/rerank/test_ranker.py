@@ -89,9 +89,9 @@ def test_a_passage_without_a_token_comes_last_with_a_finite_score(minilm_ranker)
 
 
 def test_passages_that_were_cut_are_counted_where_the_caller_stands(minilm_ranker):
-    long = "Goethe wrote Faust. " * 200
+    long = "Goethe wrote Faust. " * 300
     with pytest.warns(
-        PassagesTruncatedWarning, match="1 of 2 passages were cut to 256 tokens"
+        PassagesTruncatedWarning, match="1 of 2 passages were cut to 1024 tokens"
     ) as caught:
         minilm_ranker.rerank(QUERY, [long, "A pear."])
     assert caught[0].filename == __file__
@@ -101,8 +101,8 @@ def test_passages_that_were_cut_are_counted_where_the_caller_stands(minilm_ranke
 
 
 def test_token_counts_are_what_is_read(minilm_ranker):
-    passages = ["A pear.", "Goethe wrote Faust. " * 200, Passage("p", "Pear", "A pear.")]
-    assert minilm_ranker.token_counts(passages) == [5, 256, 6]
+    passages = ["A pear.", "Goethe wrote Faust. " * 300, Passage("p", "Pear", "A pear.")]
+    assert minilm_ranker.token_counts(passages) == [5, 1024, 6]
 
 
 def test_equal_scores_are_ordered_by_id(minilm_ranker):

@@ -27,6 +27,7 @@ PROMPT = Prompt(QUERY, tuple(as_candidates(PASSAGES)), GRADES, TEACHER)
 ATTENDING = replace(
     read_settings(RankerSettings, "rerank/encoder"),
     query_attends=True,
+    max_windows=1,
     score="mass",
     instruction="{query}",
     temperature=0.5,
