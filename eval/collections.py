@@ -9,43 +9,39 @@ fusion.
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from eval.atomic_file import write_text
+from eval.collection_runs import BM25, DENSE, FUSION, collection_runs, over
 from eval.comparison import Comparison, compare
-from eval.data import Qrels, Run, write_run
-from eval.fusion import reciprocal_rank_fusion
+from eval.data import Run, write_run
 from eval.intervals import bootstrap_intervals
-from eval.lexical import Bm25
 from eval.provenance import package_versions
 from index.manifest import MANIFEST
-from rerank import BlockRanker, PassagesTruncatedWarning
+from rerank import BlockRanker
 from retrieval.build import IndexSettings, build_index
-from retrieval.corpora import load_collection, open_corpus
-from retrieval.corpora.records import Skipped
+from retrieval.corpora import load_collection
 from retrieval.retriever import Retriever
-
-DENSE, BM25, FUSION = "dense", "bm25", "fusion"
 
 
 @dataclass(frozen=True)
 class CollectionsSettings:
     """What is run on each collection, and on how many of its judged queries (None: all).
 
-    `seen` names collections whose texts a reranker was trained on: they are marked and left out of
-    the means.
+    With `judged` every system orders the passages judged for a query, in place of its `k` best of
+    the whole corpus. `seen` names collections whose texts a reranker was trained on: they are
+    marked and left out of the means.
     """
 
     encoder: str = "minilm"
     max_length: int | None = None
     rerank: tuple[str, ...] = ("mini",)
     k: int = 100
+    judged: bool = False
     max_queries: int | None = None
     measures: tuple[str, ...] = ("nDCG@10", "RR@10", "R@100")
     seen: tuple[str, ...] = ()
@@ -101,6 +97,10 @@ def run_collections(
     rankers = {name: BlockRanker.from_pretrained(name) for name in settings.rerank}
     for collection in found:
         target = out / collection.name
+        queries, qrels = _asked(collection, settings)
+        if not queries:
+            _say(f"{collection.name}: left out, no query has passages of several grades")
+            continue
         if not (target / "index" / MANIFEST).is_file():
             _say(f"{collection.name}: building the index …")
             build_index(
@@ -112,21 +112,17 @@ def run_collections(
                 resume=True,
             )
         _say(f"{collection.name}: searching and reranking …")
-        queries, qrels = _judged(collection, settings.max_queries)
-        runs = _runs(collection, Retriever.open(target / "index"), queries, rankers, settings.k)
+        retriever = Retriever.open(target / "index")
+        pools = qrels if settings.judged else None
+        runs = collection_runs(collection, retriever, queries, rankers, settings.k, pools)
         report = CollectionReport(
             collection.name,
             collection.name in settings.seen,
             compare(qrels, runs, settings.measures, baseline=DENSE, all_pairs=False),
             compare(qrels, runs, settings.measures, baseline=FUSION, all_pairs=False),
         )
-        _write(target, report, runs, settings)
+        _write(target / "judged" if settings.judged else target, report, runs, settings)
         yield report
-
-
-def over(reranker: str, first: str) -> str:
-    """The name of `reranker` over the best passages of the search `first`."""
-    return f"{reranker} over {first}"
 
 
 def table(
@@ -181,65 +177,25 @@ def _gain(comparison: Comparison, system: str, measure: str) -> str:
     return f"{versus.difference:+.4f} [{versus.low:+.4f}, {versus.high:+.4f}]{star}"
 
 
-def _judged(folder: Path, most: int | None) -> tuple[dict[str, str], Qrels]:
-    """Queries with a relevant passage, evenly spread where there are more than wanted."""
+def _asked(
+    folder: Path, settings: CollectionsSettings
+) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """Queries with a relevant passage, evenly spread where there are more than wanted.
+
+    For judged pools only those whose passages were not all judged alike; there may be none.
+    """
     collection = load_collection(str(folder))
-    ids = [
-        id_
-        for id_ in collection.queries
-        if max(collection.qrels.get(id_, {}).values(), default=0) > 0
-    ]
-    if not ids:
+    ids = []
+    for id_ in collection.queries:
+        grades = set(collection.qrels.get(id_, {}).values())
+        if max(grades, default=0) > 0 and (len(grades) > 1 or not settings.judged):
+            ids.append(id_)
+    if not ids and not settings.judged:
         raise ValueError(f"{folder}: no query has a relevant passage")
+    most = settings.max_queries
     if most is not None and most < len(ids):
         ids = [ids[place] for place in np.linspace(0, len(ids) - 1, most).astype(int)]
     return {i: collection.queries[i] for i in ids}, {i: collection.qrels[i] for i in ids}
-
-
-def _runs(
-    folder: Path,
-    retriever: Retriever,
-    queries: Mapping[str, str],
-    rankers: Mapping[str, BlockRanker],
-    k: int,
-) -> dict[str, Run]:
-    hits = retriever.search(list(queries.values()), k)
-    dense = {
-        query_id: {hit.id: hit.score for hit in found}
-        for query_id, found in zip(queries, hits, strict=True)
-    }
-    texts = ((passage.id, passage.full_text) for passage in open_corpus(str(folder), Skipped()))
-    bm25 = Bm25.over(texts).search(queries, k)
-    fusion = reciprocal_rank_fusion([dense, bm25], k)
-    runs: dict[str, Run] = {DENSE: dense, BM25: bm25, FUSION: fusion}
-    for name, ranker in rankers.items():
-        first = _reranked(retriever, ranker, queries, dense, {})
-        # A soft maximum scores a passage alike in any company: most of both lists is the same.
-        alike = ranker.settings.score == "log_sum_exp"
-        runs[over(name, DENSE)] = first
-        runs[over(name, FUSION)] = _reranked(
-            retriever, ranker, queries, fusion, first if alike else {}
-        )
-    return runs
-
-
-def _reranked(
-    retriever: Retriever,
-    ranker: BlockRanker,
-    queries: Mapping[str, str],
-    run: Run,
-    known: Run,
-) -> Run:
-    """`run` with the reranker's scores; those `known` are not computed again."""
-    result = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PassagesTruncatedWarning)
-        for query_id, query in tqdm(queries.items(), desc="reranking", disable=None):
-            scores = {i: s for i, s in known.get(query_id, {}).items() if i in run[query_id]}
-            passages = retriever.index.passages([i for i in run[query_id] if i not in scores])
-            found = ranker.rerank(query, passages) if passages else []
-            result[query_id] = scores | {scored.id: scored.score for scored in found}
-    return result
 
 
 def _write(

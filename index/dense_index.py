@@ -72,12 +72,23 @@ class DenseIndex:
         found = search_faiss(self._faiss, self.manifest.faiss_factory, self.vectors, queries, k)
         return [self._hits(rows, scores)[:k] for rows, scores in found]
 
+    def cosines(self, query: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+        """The exact cosine, float32 [n], of a unit vector [d] with each of the passages `ids`.
+
+        Raises `ValueError` for an unknown id.
+        """
+        vectors = self.vectors[np.array(self._rows(ids), dtype=np.int64)]
+        return vectors @ query.astype(np.float32)
+
     def passages(self, ids: Sequence[str]) -> list[Passage]:
         """The passages with those ids, in that order; raises `ValueError` for an unknown id."""
+        return [self._store[row] for row in self._rows(ids)]
+
+    def _rows(self, ids: Sequence[str]) -> list[int]:
         missing = [id_ for id_ in ids if id_ not in self._row_of]
         if missing:
             raise ValueError(f"the index in {self.folder} has no passage {missing[0]!r}")
-        return [self._store[self._row_of[id_]] for id_ in ids]
+        return [self._row_of[id_] for id_ in ids]
 
     def _hits(self, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
         found = sorted(

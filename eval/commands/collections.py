@@ -28,6 +28,12 @@ def add_collections_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--config", default="collections", help="a YAML file of its settings")
     parser.add_argument("--rerank", nargs="+", metavar="MODEL", help="rerankers to run (mini)")
     parser.add_argument("--max-queries", type=int, help="queries a collection")
+    parser.add_argument(
+        "--judged",
+        action="store_true",
+        default=None,
+        help="order only the passages judged for each query",
+    )
     add_output_options(parser)
     parser.set_defaults(run=run_collections_command)
 
@@ -42,8 +48,13 @@ def run_collections_command(arguments: argparse.Namespace) -> None:
         arguments.config,
         rerank=arguments.rerank,
         max_queries=arguments.max_queries,
+        judged=arguments.judged,
     )
     reports = list(run_collections(arguments.folder, arguments.out, settings))
+    if not reports:
+        raise ValueError(
+            f"{arguments.folder}: no collection has a query with passages of several grades"
+        )
     if arguments.format == "json":
         print_json([report.as_json() for report in reports])
     else:

@@ -44,6 +44,52 @@ def test_every_collection_gets_a_line_and_indexes_are_reused(tmp_path, capsys):
     }
 
 
+def test_judged_pools_hold_what_was_judged_and_nothing_else(tmp_path, capsys):
+    make(tmp_path / "data" / "graded", "A passage about the thing that is asked for.")
+    make(tmp_path / "data" / "alike", "Every passage judged here is relevant.")
+    qrels = tmp_path / "data" / "graded" / "qrels" / "test.tsv"
+    qrels.write_text("query-id\tcorpus-id\tscore\nq\ta\t1\nq\tc\t0\nq\tb\t0\nq\tgone\t0\n")
+    settings = CollectionsSettings(judged=True, k=1)
+    (report,) = run_collections(tmp_path / "data", tmp_path / "out", settings)
+    assert report.name == "graded"
+    assert "alike: left out, no query has passages of several grades" in capsys.readouterr().err
+    # b has no text and is in no index; k bounds a search, not a pool.
+    for name in ("dense", "fusion", "mini-over-dense", "mini-over-fusion"):
+        run = (tmp_path / "out" / "graded" / "judged" / "runs" / f"{name}.trec").read_text()
+        assert [line.split()[2] for line in run.splitlines()] == ["a", "c"], name
+
+
+@pytest.mark.parametrize("kept", [1, 3, 100])
+def test_passages_read_once_for_several_queries_have_the_scores_of_a_ranking(
+    tmp_path, monkeypatch, kept
+):
+    from eval import collection_runs
+    from rerank import BlockRanker
+
+    folder = tmp_path / "data" / "some"
+    make(folder, "A passage about the thing that is asked for.")
+    texts = {f"p{n}": f"Number {n} tells of the {word}." for n, word in enumerate("abcdef")}
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.writelines(json.dumps({"_id": i, "text": t}) + "\n" for i, t in texts.items())
+    queries = {f"q{n}": f"what is told of {word}?" for n, word in enumerate("abc")}
+    with (folder / "queries.jsonl").open("a") as file:
+        file.writelines(json.dumps({"_id": i, "text": t}) + "\n" for i, t in queries.items())
+    with (folder / "qrels" / "test.tsv").open("a") as file:
+        file.writelines(f"q{n}\tp{n}\t1\n" for n in range(3))
+    monkeypatch.setattr(collection_runs, "_KEPT_PASSAGES", kept)
+    (report,) = run_collections(tmp_path / "data", tmp_path / "out", CollectionsSettings(k=4))
+    assert set(report.comparison.query_ids) == {"q", *queries}
+    lines = (tmp_path / "out" / "some" / "runs" / "mini-over-fusion.trec").read_text()
+    ranker = BlockRanker.from_pretrained("mini")
+    for query_id, query in queries.items():
+        rows = [line.split() for line in lines.splitlines() if line.split()[0] == query_id]
+        found = {row[2]: float(row[4]) for row in rows}
+        asked = [{"id": id_, "text": texts[id_]} for id_ in found if id_ in texts]
+        assert len(asked) >= 3
+        for scored in ranker.rerank(query, asked):
+            assert found[scored.id] == pytest.approx(scored.score, abs=1e-6)
+
+
 def test_a_folder_without_collections_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="set BLOCKSEEK_DATA"):
         collections_in(tmp_path)

@@ -9,7 +9,8 @@ EVAL = Path(__file__).resolve().parents[2] / "eval"
 OTHERS = {"retrieval", "rerank", "index", "kernels"}
 # These read texts or run the pipeline; everything else in eval/ stands alone.
 WITH_TEXTS = {
-    "collection_texts.py", "collections.py", "demo.py", "known_items.py", "mining.py",
+    "collection_runs.py", "collection_texts.py", "collections.py", "demo.py", "known_items.py",
+    "mining.py",
     "mini_data/build.py", "mini_data/sources.py", "pipeline.py", "pipeline_files.py",
     "run_command.py",
 }  # fmt: skip

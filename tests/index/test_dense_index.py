@@ -34,6 +34,15 @@ def test_k_beyond_the_corpus_gives_all(folder):
     assert sorted(hit.id for hit in hits) == [text.id for text in passages(250)]
 
 
+def test_cosines_of_named_passages(folder):
+    opened, query = DenseIndex.open(folder), unit_vectors(1, seed=1)[0]
+    found = opened.cosines(query, ["p0200", "p0003"])
+    np.testing.assert_allclose(found, unit_vectors(250)[[200, 3]] @ query, rtol=0, atol=1e-6)
+    assert opened.cosines(query, []).shape == (0,)
+    with pytest.raises(ValueError, match="has no passage 'nobody'"):
+        opened.cosines(query, ["nobody"])
+
+
 @pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "SQ8"])
 @pytest.mark.parametrize("equal", [5, 60])
 def test_ties_are_broken_by_id_even_where_k_cuts_them(tmp_path, factory, equal):
