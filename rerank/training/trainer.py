@@ -5,7 +5,6 @@ Enters: `TrainingSettings`. Leaves: a folder with the log, the last checkpoint, 
     train(read_settings(TrainingSettings, "rerank/train/minilm", out="run"))
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,24 +14,20 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from configs.models import find_model
-from configs.settings import read_settings
-from rerank.backbone import Backbone
-from rerank.examples import Example, read_examples
-from rerank.loading import load_backbone
-from rerank.low_rank import FILE as UPDATE_FILE
+from rerank.examples import Example
 from rerank.ranker import BlockRanker
-from rerank.settings import RankerSettings, settings_for
+from rerank.training.accelerator import forget_accelerator, make_accelerator
 from rerank.training.checkpoints import Progress, load_checkpoint, plain, save_checkpoint
 from rerank.training.export import export_model, export_update
-from rerank.training.language_model import LanguageModel
-from rerank.training.lora import add_adapters, low_rank_pairs, merged_weights
+from rerank.training.lora import low_rank_pairs, merged_weights
+from rerank.training.model import load_untrained, prepare_model
 from rerank.training.objective import Objective
 from rerank.training.order import Order
 from rerank.training.passes import make_pass
 from rerank.training.run_folder import MODEL, Log, run_record, write_record
 from rerank.training.schedule import learning_rate
 from rerank.training.settings import TrainingSettings
+from rerank.training.sources import training_sources, validation_examples
 from rerank.training.validation import mean_ndcg
 
 
@@ -58,8 +53,8 @@ def train(
     the run was stopped or killed. Raises `ValueError` for files and models that can't be read, for
     a folder that holds a run unless `resume` is given, and for a loss the model does not allow.
     """
-    sources, skipped = _sources(settings)
-    validation = _validation(settings)
+    sources, skipped = training_sources(settings)
+    validation = validation_examples(settings)
     record = run_record(settings, resume)
     try:
         run = _Run(settings, sources, validation)
@@ -71,7 +66,7 @@ def train(
         model = Path(settings.out) / MODEL if done else None
         return Trained(run.progress, run.steps, skipped, model)
     finally:
-        _forget_accelerator()
+        forget_accelerator()
 
 
 class _Run:
@@ -83,11 +78,11 @@ class _Run:
         sources: Sequence[Sequence[Example]],
         validation: Sequence[Example],
     ) -> None:
-        accelerator = _accelerator(settings)
+        accelerator = make_accelerator(settings)
         self.settings, self.validation, self._accelerator = settings, validation, accelerator
         self.is_main: bool = accelerator.is_main_process
-        self.backbone, language_model = _load(settings, accelerator.device)
-        _prepare_model(self.backbone, settings)
+        self.backbone, language_model = load_untrained(settings, accelerator.device)
+        prepare_model(self.backbone, settings)
         self.objective = Objective(self.backbone, settings, language_model)
         if settings.lora and language_model is not None:
             self.objective.head.requires_grad_(False)
@@ -223,104 +218,6 @@ class _Run:
                 self._plain_optimizer,
                 self.best,
             )
-
-
-def _sources(settings: TrainingSettings) -> tuple[list[list[Example]], int]:
-    """The examples of each source that can be learned from, and how many can not."""
-    needs_labels = settings.loss.info_nce + settings.loss.listwise + settings.loss.language_model
-    sources, skipped = [], 0
-    for source in settings.train:
-        examples = read_examples(source.path)
-        usable = [
-            example
-            for example in examples
-            if (example.positives or not needs_labels)
-            and (len(example.scores) > 1 or not settings.loss.distillation)
-        ]
-        if not usable:
-            wanted = "a relevant passage" if needs_labels else "a teacher's scores"
-            raise ValueError(f"{source.path} has no example with {wanted}")
-        skipped += len(examples) - len(usable)
-        sources.append(usable)
-    return sources, skipped
-
-
-def _validation(settings: TrainingSettings) -> list[Example]:
-    """The examples that choose the checkpoint, evenly spread where there are more than wanted."""
-    if settings.validation is None:
-        return []
-    examples = [e for e in read_examples(settings.validation) if e.positives]
-    if not examples:
-        raise ValueError(f"{settings.validation} has no example with a relevant passage")
-    count = min(settings.max_validation_queries or len(examples), len(examples))
-    return [examples[i * len(examples) // count] for i in range(count)]
-
-
-def _accelerator(settings: TrainingSettings) -> Any:
-    try:
-        from accelerate import Accelerator, PartialState
-        from accelerate.utils import DistributedDataParallelKwargs
-    except ImportError:
-        raise ValueError("training needs accelerate: pip install 'blockseek[train]'") from None
-    processes = PartialState(cpu=settings.device == "cpu").num_processes
-    if settings.prompts_per_step % (settings.prompts_per_pass * processes):
-        raise ValueError(
-            f"prompts_per_step ({settings.prompts_per_step}) must be a multiple of "
-            f"prompts_per_pass times {processes} processes"
-        )
-    passes = settings.prompts_per_step // settings.prompts_per_pass // processes
-    return Accelerator(
-        cpu=settings.device == "cpu",
-        mixed_precision="bf16" if settings.precision == "bfloat16" else "no",
-        gradient_accumulation_steps=passes,
-        # Nothing above the scoring layer has a gradient.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
-
-
-def _forget_accelerator() -> None:
-    """Accelerate keeps one state a process: the next run may want another precision."""
-    state = sys.modules.get("accelerate.state")
-    if state is not None and state.PartialState().num_processes == 1:
-        state.AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def _load(
-    settings: TrainingSettings, device: torch.device
-) -> tuple[Backbone, LanguageModel | None]:
-    ranker = read_settings(RankerSettings, settings.ranker) if settings.ranker else None
-    if settings.loss.language_model:
-        ranker = ranker or settings_for(settings.model, find_model(settings.model), "decoder")
-        if not ranker.query_attends or ranker.backbone != "decoder":
-            raise ValueError("a language_model loss needs a decoder with query_attends: true")
-        language_model = LanguageModel.load(settings.model, ranker, device)
-        return language_model.backbone, language_model
-    if settings.export == "update" and (Path(find_model(settings.model)) / UPDATE_FILE).is_file():
-        raise ValueError(f"{settings.model} is an update itself: train it with export: whole")
-    backbone = load_backbone(settings.model, device=device, dtype=torch.float32, settings=ranker)
-    if settings.in_batch and (
-        backbone.settings.query_attends or backbone.settings.passages_see_query
-    ):
-        raise ValueError(
-            "in_batch lets every query score the passages of all: it needs query_attends: false "
-            "and passages that don't see the query"
-        )
-    return backbone, None
-
-
-def _prepare_model(backbone: Backbone, settings: TrainingSettings) -> None:
-    """No dropout (block attention has none), adapters and gradient checkpointing as asked for."""
-    model = backbone.model
-    model.train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
-    if settings.lora:
-        add_adapters(model, settings.lora, settings.seed)
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def _export(run: _Run, record: dict[str, Any]) -> None:
