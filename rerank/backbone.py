@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from kernels import CachedLayout
+from rerank.lexical import WordWeights
 from rerank.packing import PackedPrompts
 from rerank.passage_states import PassageStates
 from rerank.settings import RankerSettings
@@ -45,10 +46,11 @@ class Prior(NamedTuple):
 
 
 class Readout(NamedTuple):
-    """What a backbone hands to scoring; `prior` is None where there is none."""
+    """What a backbone hands to scoring; `prior` and `words` are None where there is none."""
 
     heads: tuple[ScoringHeads, ...]
     prior: Prior | None = None
+    words: WordWeights | None = None
 
 
 class Backbone(Protocol):

@@ -211,7 +211,11 @@ class PassageCache:
             packed, PassageStates(states, states.passage_vectors()), places
         )
         scored = replace(
-            packed, passages=pool, passage_counts=(len(lengths),), key_mask=states.key_mask(before)
+            packed,
+            passages=pool,
+            passage_counts=(len(lengths),),
+            key_mask=states.key_mask(before),
+            words=states.words(before),
         )
         return passage_scores(readout, scored, backbone.settings)[0].tolist()
 

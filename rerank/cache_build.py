@@ -30,7 +30,7 @@ from rerank.cache_files import (
 from rerank.cache_identity import CacheIdentity, check_cacheable, identify
 from rerank.cache_shard import CacheShard, digest_of, joined, make_shard
 from rerank.candidates import Candidate, as_candidates
-from rerank.packing import BlockTokens, PromptTokens, pack, tokenize
+from rerank.packing import BlockTokens, PackedPrompts, PromptTokens, pack, tokenize
 from rerank.passage_states import PassageStates
 from rerank.template import fill
 
@@ -196,7 +196,7 @@ def _shard(
     for batch in _batches(group):
         blocks = [block for _, block in batch]
         prompt = PromptTokens(begun.instruction, blocks, begun.instruction, [], 0)
-        states, special = _read(backbone, prompt)
+        states, packed = _read(backbone, prompt)
         before = len(begun.instruction.ids)
         lengths = [len(block.ids) for _, block in batch]
         own = slice(before, before + sum(lengths))
@@ -205,7 +205,8 @@ def _shard(
                 [candidate.id for candidate, _ in batch],
                 [digest_of(candidate.title, candidate.text) for candidate, _ in batch],
                 lengths,
-                special[own],
+                packed.key_mask[own],
+                packed.words[own],
                 PassageStates({n: x[own] for n, x in states.tokens.items()}, states.passages),
                 begun.identity.bits,
                 begun.identity.salient_share,
@@ -228,8 +229,8 @@ def _batches(
     yield batch
 
 
-def _read(backbone: Backbone, prompt: PromptTokens) -> tuple[PassageStates, torch.Tensor]:
-    """The states of one prompt's instruction and passages, and its key mask [T]."""
+def _read(backbone: Backbone, prompt: PromptTokens) -> tuple[PassageStates, PackedPrompts]:
+    """The states of one prompt's instruction and passages, and the prompt as it was packed."""
     # A query of one token stands for all: no passage sees it.
     query = BlockTokens([backbone.pad_id], [(0, 0)], [True])
     packed = pack(
@@ -239,7 +240,7 @@ def _read(backbone: Backbone, prompt: PromptTokens) -> tuple[PassageStates, torc
         query_position=backbone.query_position,
         device=backbone.device,
     )
-    return backbone.read_passages(packed), packed.key_mask
+    return backbone.read_passages(packed), packed
 
 
 def _record(path: Path, shard: CacheShard) -> FileRecord:

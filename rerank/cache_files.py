@@ -28,7 +28,7 @@ from rerank.files import replacing
 MANIFEST = "manifest.json"
 INSTRUCTION = "instruction.safetensors"
 FORMAT = "blockseek passage cache"
-VERSION = 1
+VERSION = 2
 # safetensors keeps its metadata in no order of ours: one entry has one order.
 _METADATA = "blockseek"
 

@@ -52,6 +52,12 @@ class SelectedStates(Mapping[str, torch.Tensor]):
         masks += [shard.key_mask[rows.tokens] for shard, rows in self.rows]
         return torch.cat(masks).to(self.device)
 
+    def words(self, before: int) -> torch.Tensor:
+        """int32 [T]: the numbers of passages' words, 0 for `before` tokens of the instruction."""
+        found = [torch.zeros(before, dtype=torch.int32)]
+        found += [shard.words[rows.tokens] for shard, rows in self.rows]
+        return torch.cat(found).to(self.device)
+
     def passage_vectors(self) -> dict[str, torch.Tensor]:
         """The passages' own vectors [P, d] by name."""
         return {

@@ -23,7 +23,8 @@ _PASSAGE = "passage."
 class CacheShard:
     """`ids` and `digests` of P passages, their `lengths` int64 [P], and what is stored of them.
 
-    `key_mask` bool [T] is False for special tokens; `salient` bool [T] marks the tokens that keep
+    `key_mask` bool [T] is False for special tokens; `words` int32 [T] number the words that tokens
+    begin, 0 where nothing compares them; `salient` bool [T] marks the tokens that keep
     more bits, or is None; `tokens` and `passages` hold the encoded states by name.
     """
 
@@ -31,6 +32,7 @@ class CacheShard:
     digests: tuple[str, ...]
     lengths: torch.Tensor
     key_mask: torch.Tensor
+    words: torch.Tensor
     salient: torch.Tensor | None
     tokens: Mapping[str, torch.Tensor]
     passages: Mapping[str, torch.Tensor]
@@ -73,6 +75,7 @@ class CacheShard:
             "texts": torch.frombuffer(bytearray(texts), dtype=torch.uint8),
             "lengths": self.lengths,
             "key_mask": self.key_mask,
+            "words": self.words,
             **{_TOKEN + name: tensor for name, tensor in self.tokens.items()},
             **{_PASSAGE + name: tensor for name, tensor in self.passages.items()},
         }
@@ -87,6 +90,7 @@ class CacheShard:
             tuple(digests),
             tensors["lengths"],
             tensors["key_mask"],
+            tensors["words"],
             tensors.get("salient"),
             {n[len(_TOKEN) :]: x for n, x in tensors.items() if n.startswith(_TOKEN)},
             {n[len(_PASSAGE) :]: x for n, x in tensors.items() if n.startswith(_PASSAGE)},
@@ -98,6 +102,7 @@ def make_shard(
     digests: Sequence[str],
     lengths: Sequence[int],
     key_mask: torch.Tensor,
+    words: torch.Tensor,
     states: PassageStates,
     bits: int,
     salient_share: float,
@@ -119,7 +124,8 @@ def make_shard(
     passages: dict[str, torch.Tensor] = {}
     for name, x in states.passages.items():
         passages |= encode(name, x, max(bits, 16))
-    return CacheShard(tuple(ids), tuple(digests), sizes, key_mask.cpu(), salient, tokens, passages)
+    marks, numbers = key_mask.cpu(), words.cpu()
+    return CacheShard(tuple(ids), tuple(digests), sizes, marks, numbers, salient, tokens, passages)
 
 
 def joined(parts: Sequence[CacheShard]) -> CacheShard:
@@ -135,6 +141,7 @@ def joined(parts: Sequence[CacheShard]) -> CacheShard:
         sum((part.digests for part in parts), ()),
         torch.cat([part.lengths for part in parts]),
         torch.cat([part.key_mask for part in parts]),
+        torch.cat([part.words for part in parts]),
         torch.cat(marks) if marks else None,
         cat("tokens"),
         cat("passages"),

@@ -15,6 +15,7 @@ from kernels import CachedLayout
 from rerank.backbone import Prior, Readout, ScoringHeads, signal_shares
 from rerank.block_interface import BlockContext, no_interface, register
 from rerank.late_interaction import LateInteraction, pooled
+from rerank.lexical import Lexical
 from rerank.low_rank import add_update
 from rerank.packing import PackedPrompts
 from rerank.passage_states import PassageStates, head_name
@@ -33,8 +34,10 @@ class EncoderBackbone:
         tokenizer: Any,
         settings: RankerSettings,
         late_interaction: LateInteraction | None = None,
+        lexical: Lexical | None = None,
     ) -> None:
         self.settings = settings
+        self.lexical = lexical
         self.late_interaction = late_interaction
         self.tokenizer = tokenizer
         self.model = model
@@ -81,7 +84,8 @@ class EncoderBackbone:
         late = None
         if settings.late_interaction:
             late = LateInteraction.load(own, config.vocab_size, config.hidden_size).to(device)
-        return cls(model.to(device).eval(), tokenizer, settings, late)
+        lexical = Lexical.load(own, device) if settings.lexical else None
+        return cls(model.to(device).eval(), tokenizer, settings, late, lexical)
 
     def positions(self, prompts: PackedPrompts) -> torch.Tensor:
         """int64 [T], the positions of `prompts` as this model numbers them.
@@ -112,11 +116,18 @@ class EncoderBackbone:
             raise ValueError(no_interface(self.model))
         hidden = F.normalize(output.last_hidden_state[0].float(), dim=-1)
         if self.late_interaction is not None:
-            return self._late_readout(hidden, output.last_hidden_state[0], prompts)
-        weights = signal_shares(prompts)[None]
-        keys = hidden[:, None]
-        scale = 1 / self.settings.temperature
-        return Readout((ScoringHeads(keys[prompts.signal], keys, scale, weights),))
+            readout = self._late_readout(hidden, output.last_hidden_state[0], prompts)
+        else:
+            weights = signal_shares(prompts)[None]
+            keys = hidden[:, None]
+            scale = 1 / self.settings.temperature
+            readout = Readout((ScoringHeads(keys[prompts.signal], keys, scale, weights),))
+        if self.lexical is None:
+            return readout
+        requests = len(prompts.passage_counts)
+        return readout._replace(
+            words=self.lexical.read(prompts.signal_words, prompts.signal_request, requests)
+        )
 
     def read_passages(self, prompts: PackedPrompts) -> PassageStates:
         """The keys [T, 1, d] that score, one set a scoring head, and the prior's vectors [P, d].
@@ -139,7 +150,7 @@ class EncoderBackbone:
             head._replace(k=states.tokens[head_name(i)]) for i, head in enumerate(readout.heads)
         )
         prior = readout.prior and readout.prior._replace(passages=states.passages[_POOLED])
-        return Readout(heads, prior)
+        return Readout(heads, prior, readout.words)
 
     def _late_readout(
         self, unit: torch.Tensor, hidden: torch.Tensor, prompts: PackedPrompts

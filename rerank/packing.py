@@ -17,6 +17,7 @@ from rerank.spelled_tokens import BlockTokens as BlockTokens
 from rerank.spelled_tokens import as_text, special_ids, spelled
 from rerank.template import Given, PromptTexts
 from rerank.windows import in_windows
+from rerank.words import NO_WORD, word_keys
 
 # Matrix products of fewer rows take another code path on CPU, whose last bits differ; padding
 # the pack keeps a lone short prompt equal, bit for bit, to the same prompt in company.
@@ -46,7 +47,8 @@ class PackedPrompts:
     `layout` has the blocks that attention knows, `passages` whole passages, whose windows are one:
     the two are the same where no passage has several. `passage_counts` [R] are their numbers of
     passages, `signal` [S] token numbers, and `signal_request` [S] the request whose passages each
-    of them scores; `key_mask` [T] is False for special tokens, which score for nobody.
+    of them scores; `key_mask` [T] is False for special tokens, which score for nobody. `words`
+    int32 [T] and `signal_words` [S] number the words that tokens begin; all 0 where nothing asks.
     """
 
     layout: BlockLayout
@@ -57,6 +59,8 @@ class PackedPrompts:
     signal: torch.Tensor
     signal_request: torch.Tensor
     key_mask: torch.Tensor
+    words: torch.Tensor
+    signal_words: torch.Tensor
 
 
 def tokenize(
@@ -89,7 +93,7 @@ def tokenize(
     special = special_ids(tokenizer)
     blocks = iter(
         [
-            _block(tokenizer, text, BlockTokens(*columns), spans, special)
+            _block(tokenizer, text, BlockTokens(*columns), spans, special, settings.lexical)
             for text, spans, *columns in zip(
                 texts,
                 given,
@@ -131,12 +135,13 @@ def _block(
     block: BlockTokens,
     given: Sequence[Given],
     special: frozenset[int],
+    lexical: bool,
 ) -> BlockTokens:
     if not text:
         return BlockTokens([], [], [])  # an encoder would still add its special tokens
     if spelled(block, given, special):
-        return as_text(tokenizer, text, block, given, special)
-    return block
+        block = as_text(tokenizer, text, block, given, special)
+    return block._replace(words=word_keys(text, block.characters)) if lexical else block
 
 
 def _signal(settings: RankerSettings, query: BlockTokens, span: tuple[int, int]) -> list[int]:
@@ -201,15 +206,20 @@ def pack(
         signal += [start + place for place in prompt.signal]
         signal_request += [number] * len(prompt.signal)
     special = [mark for block in blocks for mark in block.special]
+    words = [n for block in blocks for n in block.words or [NO_WORD] * len(block.ids)]
+    numbers = torch.tensor(words, dtype=torch.int32, device=device)
+    places = _tensor(signal, device)
     return PackedPrompts(
         layout=layout,
         passages=passages,
         passage_counts=tuple(len(prompt.passages) for prompt in prompts),
         input_ids=_tensor([id_ for block in blocks for id_ in block.ids], device),
         positions=layout.positions(query_position),
-        signal=_tensor(signal, device),
+        signal=places,
         signal_request=_tensor(signal_request, device),
         key_mask=~torch.tensor(special, dtype=torch.bool, device=device),
+        words=numbers,
+        signal_words=numbers[places],
     )
 
 

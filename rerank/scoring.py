@@ -10,6 +10,7 @@ import torch
 from kernels import BlockScores, block_score
 from kernels.block_score import mass
 from rerank.backbone import Readout, ScoringHeads
+from rerank.lexical import WordWeights, word_matches
 from rerank.packing import PackedPrompts
 from rerank.settings import RankerSettings
 
@@ -19,7 +20,8 @@ def passage_scores(
 ) -> list[torch.Tensor]:
     """Scores float32 [N] of each prompt's passages, in their order; differentiable.
 
-    A score is the prior, plus the sum over heads and signal tokens of weight times value.
+    A score is the prior and what equal words give, plus the sum over heads and signal tokens of
+    weight times value.
     `mass`: the softmax of a signal token's logits over the tokens of all passages, summed per
     passage (BlockRank, arXiv 2510.05396, section 4). `log_sum_exp`: the log-sum-exp of the logits
     over the passage's own tokens, divided by the logits' scale: a soft maximum, so no passage's
@@ -38,7 +40,25 @@ def passage_scores(
     if readout.prior is not None:
         priors = readout.prior.values(prompts.passage_counts).split(prompts.passage_counts)
         totals = [total + prior for total, prior in zip(totals, priors, strict=True)]
+    if readout.words is not None:
+        for request in range(len(totals)):
+            mine = prompts.signal_request == request
+            totals[request] = totals[request] + matches(readout.words, prompts, request, mine)
     return [total.float() for total in totals]
+
+
+def matches(
+    words: WordWeights, prompts: PackedPrompts, request: int, signals: torch.Tensor
+) -> torch.Tensor:
+    """float64 [N]: what the words of `signals`, bool [S], find in the passages of a request."""
+    spans = prompts.passages.spans[request].passages
+    lengths = torch.tensor([span.length for span in spans], device=signals.device)
+    return word_matches(
+        words._replace(weights=words.weights[signals]),
+        prompts.signal_words[signals],
+        prompts.words[spans[0].start : spans[-1].end],
+        lengths,
+    )
 
 
 def head_values(

@@ -35,7 +35,8 @@ class RankerSettings:
     that holds no `{query}`), and what is computed of a passage serves every query.
 
     `base` names the model that a folder's own files are a change of: an update of its weights
-    (`rerank.low_rank`), and with `late_interaction` an encoder's trained one.
+    (`rerank.low_rank`), and with `late_interaction` an encoder's trained one. With `lexical` equal
+    words count beside it (`rerank.lexical`).
 
     `calibration` content_free corrects a score by what the passage gets for `content_free_query`.
     `probability` is the (slope, intercept) of the logistic map from a score to a probability.
@@ -65,6 +66,7 @@ class RankerSettings:
     probability: tuple[float, float] | None = None
     base: str | None = None
     late_interaction: bool = False
+    lexical: bool = False
 
     def __post_init__(self) -> None:
         if "{text}" not in self.passage:
@@ -84,8 +86,10 @@ class RankerSettings:
             raise ValueError(
                 "layer and heads need backbone: decoder; encoders score by their last hidden states"
             )
-        if self.late_interaction and (self.backbone, self.score) != ("encoder", "log_sum_exp"):
-            raise ValueError("late_interaction needs backbone: encoder and score: log_sum_exp")
+        for name in ("late_interaction", "lexical"):
+            wanted = (self.backbone, self.score) == ("encoder", "log_sum_exp")
+            if getattr(self, name) and not wanted:
+                raise ValueError(f"{name} needs backbone: encoder and score: log_sum_exp")
         if not self.query_in_instruction and _QUERY in self.instruction_template:
             raise ValueError(
                 "query_in_instruction is false and the instruction holds {query}: give an "

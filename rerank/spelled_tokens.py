@@ -19,13 +19,15 @@ class BlockTokens(NamedTuple):
     """One block's token ids, and the [start, end) characters each token came from.
 
     `windows` are the lengths of the parts of a long passage that are blocks of their own
-    (`rerank.windows`); empty where it is a single one.
+    (`rerank.windows`); empty where it is a single one. `words` number the words that tokens begin
+    (`rerank.words`); empty where nothing compares them.
     """
 
     ids: list[int]
     characters: list[tuple[int, int]]
     special: list[bool]
     windows: tuple[int, ...] = ()
+    words: Sequence[int] = ()
 
     @property
     def text_tokens(self) -> int:

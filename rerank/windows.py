@@ -41,6 +41,7 @@ def in_windows(block: BlockTokens, settings: RankerSettings) -> BlockTokens:
         [block.characters[place] for place in kept],
         [block.special[place] for place in kept],
         tuple(map(len, windows)) if count > 1 else (),
+        [block.words[place] for place in kept] if block.words else (),
     )
 
 

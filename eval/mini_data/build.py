@@ -29,12 +29,16 @@ from rerank.candidates import Candidate
 from rerank.examples import Example
 from rerank.files import new_folder
 from rerank.late_interaction import FILE, LateInteraction
+from rerank.lexical import Lexical
 from rerank.mine import write_examples
 from rerank.settings import OWN_SETTINGS
+from rerank.words import text_keys
 from retrieval.encoder import Encoder
 
 # One query in this many is kept out of training to choose the checkpoint.
 _HELD_OUT = 40
+# About the words of a paragraph, a passage's usual length for the lexical head.
+_USUAL_WORDS = 100.0
 # Sources with this many passages or more keep only those that are asked for.
 _LARGE = 10_000
 
@@ -44,7 +48,8 @@ class MiniDataSettings:
     """How many queries a source gives at most, and what is made of them.
 
     A query gets the `negatives` passages that `encoder` ranks highest beside the right one. The
-    late interaction starts at `temperature` and coefficients `tokens` and `dense`.
+    late interaction starts at `temperature` and coefficients `tokens` and `dense`; `lexical` is
+    that of equal words.
     """
 
     queries: Mapping[str, int]
@@ -55,6 +60,7 @@ class MiniDataSettings:
     temperature: float = 0.04
     tokens: float = 3.0
     dense: float = 1.0
+    lexical: float = 0.8
     seed: int = 0
 
 
@@ -161,9 +167,27 @@ def _write_start(folder: Path, found: Sequence[Pairs], settings: MiniDataSetting
         dense=settings.dense,
     )
     save_file({name: tensor.detach() for name, tensor in late.state_dict().items()}, folder / FILE)
+    words_of_texts(texts, settings.lexical).save(folder)
     values = read_mapping(f"rerank/{MINILM}")
-    values |= {"base": settings.encoder, "late_interaction": True}
+    values |= {"base": settings.encoder, "late_interaction": True, "lexical": True}
     (folder / OWN_SETTINGS).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def words_of_texts(texts: Sequence[str], coefficient: float) -> Lexical:
+    """BM25's inverse document frequencies of the words of `texts`.
+
+    Words of a single text are left out: what is unknown counts as much.
+    """
+    count = Counter(key for text in texts for key in set(text_keys(text)))
+    keys = sorted(key for key, number in count.items() if number > 1)
+    numbers = np.array([count[key] for key in keys])
+    weights = np.log1p((len(texts) - numbers + 0.5) / (numbers + 0.5))
+    return Lexical(
+        torch.tensor(keys, dtype=torch.int32),
+        torch.tensor(weights, dtype=torch.float32),
+        coefficient=coefficient,
+        usual=_USUAL_WORDS,
+    )
 
 
 def _width(model: str) -> int:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 import yaml
 from safetensors.torch import save_file
-from torch import nn
 
 from configs.models import find_model, load_model
+from rerank.backbone import Backbone
 from rerank.files import new_folder
 from rerank.late_interaction import FILE as LATE_INTERACTION_FILE
 from rerank.low_rank import FILE as UPDATE_FILE
@@ -30,8 +30,7 @@ def export_model(
     folder: Path,
     name: str,
     tensors: Mapping[str, torch.Tensor],
-    late_interaction: nn.Module | None,
-    settings: RankerSettings,
+    backbone: Backbone,
     record: Mapping[str, Any],
 ) -> None:
     """Load the model `name` whole, put `tensors` into it and write it to `folder`.
@@ -51,16 +50,15 @@ def export_model(
                 owner.get_parameter(inner).copy_(tensor)
         model.save_pretrained(made, safe_serialization=True)
         AutoTokenizer.from_pretrained(resolved).save_pretrained(made)
-        _save_late_interaction(made, late_interaction)
-        _describe(made, replace(settings, base=None), record)
+        _save_parts(made, backbone)
+        _describe(made, replace(backbone.settings, base=None), record)
 
 
 def export_update(
     folder: Path,
     base: str,
     pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
-    late_interaction: nn.Module | None,
-    settings: RankerSettings,
+    backbone: Backbone,
     record: Mapping[str, Any],
 ) -> None:
     """Write to `folder` what changes `base`: a low-rank update of its weights, in float16.
@@ -69,14 +67,19 @@ def export_update(
     """
     with new_folder(folder) as made:
         save_file(update_tensors(pairs), made / UPDATE_FILE)
-        _save_late_interaction(made, late_interaction)
-        _describe(made, replace(settings, base=base), record)
+        _save_parts(made, backbone)
+        _describe(made, replace(backbone.settings, base=base), record)
 
 
-def _save_late_interaction(folder: Path, module: nn.Module | None) -> None:
-    if module is not None:
-        state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+def _save_parts(folder: Path, backbone: Backbone) -> None:
+    """What an encoder scores with beside its model."""
+    late = getattr(backbone, "late_interaction", None)
+    if late is not None:
+        state = {name: tensor.detach().cpu() for name, tensor in late.state_dict().items()}
         save_file(state, folder / LATE_INTERACTION_FILE)
+    lexical = getattr(backbone, "lexical", None)
+    if lexical is not None:
+        lexical.save(folder)
 
 
 def _describe(folder: Path, settings: RankerSettings, record: Mapping[str, Any]) -> None:

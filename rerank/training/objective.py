@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rerank.backbone import Backbone, Readout
-from rerank.scoring import head_values, passage_scores
+from rerank.scoring import head_values, matches, passage_scores
 from rerank.training.language_model import LanguageModel
 from rerank.training.losses import distance_from_start, distillation, info_nce, listwise
 from rerank.training.passes import Pass
@@ -100,6 +100,10 @@ def scores_of_all(readout: Readout, batch: Pass, backbone: Backbone) -> list[tor
     if readout.prior is not None:
         queries, passages = readout.prior
         totals = list((queries @ passages.T).double())
+    if readout.words is not None:
+        for query in range(len(totals)):
+            found = matches(readout.words, batch.packed, 0, batch.queries == query)
+            totals[query] = totals[query] + found
     for heads in readout.heads:
         values = head_values(heads, everyone, backbone.settings)
         for query in range(len(totals)):

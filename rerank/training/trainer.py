@@ -237,12 +237,9 @@ def _export(run: _Run, record: dict[str, Any]) -> None:
         "validation_ndcg": run.progress.best_value,
     }
     model, backbone = run.settings.model, run.backbone
-    late = getattr(backbone, "late_interaction", None)
     if run.settings.export == "update":
         pairs = low_rank_pairs(backbone.model)
-        export_update(
-            folder, backbone.settings.base or model, pairs, late, backbone.settings, record
-        )
+        export_update(folder, backbone.settings.base or model, pairs, backbone, record)
         return
     if run.settings.lora:
         merged = merged_weights(backbone.model)
@@ -250,7 +247,7 @@ def _export(run: _Run, record: dict[str, Any]) -> None:
     else:
         parts = ("model.", "head.")
         tensors = {n: p.detach() for n, p in run.parameters.items() if n.startswith(parts)}
-    export_model(folder, model, tensors, late, backbone.settings, record)
+    export_model(folder, model, tensors, backbone, record)
 
 
 def _is_finite(value: float) -> bool:

@@ -192,7 +192,7 @@ def test_broken_files_are_named(minilm_ranker, tmp_path):
     manifest = tmp_path / "manifest.json"
     values = json.loads(manifest.read_text())
     for text, message in (
-        (json.dumps(values | {"version": 9}), "has version 9, this program reads 1"),
+        (json.dumps(values | {"version": 9}), "has version 9, this program reads 2"),
         (json.dumps(values | {"more": 1}), "more is unknown or missing"),
         ("[]", "is no manifest of a passage cache"),
         ("{", "is no JSON"),
