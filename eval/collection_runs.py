@@ -27,6 +27,11 @@ def over(reranker: str, first: str) -> str:
     return f"{reranker} over {first}"
 
 
+def beside(reranker: str, first: str) -> str:
+    """The name of the fusion of the search `first` and `reranker` over it."""
+    return f"{reranker} beside {first}"
+
+
 def collection_runs(
     folder: Path,
     retriever: Retriever,
@@ -36,6 +41,8 @@ def collection_runs(
     pools: Qrels | None = None,
 ) -> dict[str, Run]:
     """The three searches' `k` best passages of each query, and each reranker's order of them.
+
+    Beside the fusion's, a reranker's order is fused with the order it was given: two opinions.
 
     With `pools` every system orders the passages that a query's pool names instead (those that
     the index has), however many they are.
@@ -60,6 +67,7 @@ def collection_runs(
     for name, ranker in rankers.items():
         first, second = _reranked(retriever, ranker, queries, (dense, fusion))
         runs |= {over(name, DENSE): first, over(name, FUSION): second}
+        runs[beside(name, FUSION)] = reciprocal_rank_fusion([fusion, second], depth)
     return runs
 
 

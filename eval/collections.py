@@ -2,7 +2,7 @@
 
 Enters: a folder of BEIR folders. Leaves: for each an index, runs and `result.json`, and one table:
 dense search, BM25, their fusion, and every reranker over the best of dense search and of the
-fusion.
+fusion, and fused with that.
 
     run_collections(Path("data"), Path("collections"), CollectionsSettings())
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.atomic_file import write_text
-from eval.collection_runs import BM25, DENSE, FUSION, collection_runs, over
+from eval.collection_runs import BM25, DENSE, FUSION, beside, collection_runs, over
 from eval.comparison import Comparison, compare
 from eval.data import Run, write_run
 from eval.intervals import bootstrap_intervals
@@ -135,23 +135,24 @@ def table(
     collections that it was not trained on; its interval is over collections.
     """
     measure = settings.measures[0]
-    header = ["collection", "queries", "reranker", DENSE, BM25, FUSION, "over dense", "over fusion"]
-    header += ["gain on dense", "gain on fusion"]
+    header = ["collection", "queries", "reranker", DENSE, BM25, FUSION]
+    header += ["over dense", "over fusion", "beside fusion"]
+    header += ["over dense, gain", "over fusion, gain on it", "beside fusion, gain on it"]
     rows: list[list[str | float]] = []
     for reranker in settings.rerank:
         means, gains = [], []
         for report in reports:
             scores = report.comparison.scores
-            systems = (DENSE, BM25, FUSION, over(reranker, DENSE), over(reranker, FUSION))
-            row = [scores[system][measure].mean for system in systems]
+            ranked = (over(reranker, DENSE), over(reranker, FUSION), beside(reranker, FUSION))
+            row = [scores[system][measure].mean for system in (DENSE, BM25, FUSION, *ranked)]
             name = f"{report.name} (seen)" if report.seen else report.name
-            gain = _gain(report.comparison, over(reranker, DENSE), measure)
-            gain_on_fusion = _gain(report.over_fusion, over(reranker, FUSION), measure)
+            against = (report.comparison, report.over_fusion, report.over_fusion)
+            found = [_gain(c, system, measure) for c, system in zip(against, ranked, strict=True)]
             count = str(len(report.comparison.query_ids))
-            rows.append([name, count, reranker, *row, gain, gain_on_fusion])
+            rows.append([name, count, reranker, *row, *found])
             if not report.seen:
                 means.append(row)
-                gains.append((row[3] - row[0], row[4] - row[2]))
+                gains.append((row[3] - row[0], row[4] - row[2], row[5] - row[2]))
         if len(means) > 1:
             low, high = bootstrap_intervals(np.array(gains), seed=settings.seed)
             mean = np.array(gains).mean(axis=0)
