@@ -34,12 +34,12 @@ from filter import read_collection
 from provenance import provenance
 from scipy.stats import kendalltau
 
-from rerank import BlockRanker, PassageCache
+from rerank import BlockRanker, PassageCache, PassagesTruncatedWarning
 from rerank.cache_shard import make_shard
 from rerank.candidates import as_candidates
 from rerank.examples import Example
 from rerank.passage_states import PassageStates, is_value
-from rerank.ranker import DEFAULT_RERANKER, PassagesTruncatedWarning
+from rerank.ranker import DEFAULT_RERANKER
 from rerank.training.validation import ndcg
 
 ROUNDS = 5

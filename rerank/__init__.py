@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rerank.cache import PassageCache
     from rerank.candidates import Ranked
-    from rerank.ranker import BlockRanker, PassagesTruncatedWarning
+    from rerank.ranker import BlockRanker
+    from rerank.windows import PassagesTruncatedWarning
 
 __all__ = ["BlockRanker", "PassageCache", "PassagesTruncatedWarning", "Ranked"]
 
 _HOMES = {
     "BlockRanker": "rerank.ranker",
     "PassageCache": "rerank.cache",
-    "PassagesTruncatedWarning": "rerank.ranker",
+    "PassagesTruncatedWarning": "rerank.windows",
     "Ranked": "rerank.candidates",
 }
 

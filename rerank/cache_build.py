@@ -33,6 +33,7 @@ from rerank.candidates import Candidate, as_candidates
 from rerank.packing import BlockTokens, PackedPrompts, PromptTokens, pack, tokenize
 from rerank.passage_states import PassageStates
 from rerank.template import fill
+from rerank.windows import PassagesTruncatedWarning
 
 DEFAULT_BITS = 8
 DEFAULT_SALIENT_SHARE = 0.05
@@ -172,8 +173,6 @@ def _windows(items: Iterable[Item]) -> Iterator[list[Item]]:
 def _tokenized(
     backbone: Backbone, candidates: Iterator[Candidate]
 ) -> Iterator[tuple[Candidate, BlockTokens]]:
-    from rerank.ranker import PassagesTruncatedWarning
-
     cut = total = 0
     for window in _windows(candidates):
         texts = fill(backbone.settings, "-", window)

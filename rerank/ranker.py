@@ -25,13 +25,10 @@ from rerank.packing import PackedPrompts, PromptTokens, pack, tokenize
 from rerank.probability import probabilities
 from rerank.scoring import LogSums, log_sums, passage_scores
 from rerank.template import fill
+from rerank.windows import PassagesTruncatedWarning
 
 DEFAULT_RERANKER = MINI
 DEFAULT_MAX_TOKENS = 16_384
-
-
-class PassagesTruncatedWarning(UserWarning):
-    """Some passages were longer than the model's settings read."""
 
 
 class BlockRanker:

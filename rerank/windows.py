@@ -13,6 +13,10 @@ from rerank.settings import RankerSettings
 from rerank.spelled_tokens import BlockTokens
 
 
+class PassagesTruncatedWarning(UserWarning):
+    """Some passages were longer than the model's settings read."""
+
+
 def in_windows(block: BlockTokens, settings: RankerSettings) -> BlockTokens:
     """`block`, or what is read of it where it is longer than `max_passage_tokens`.
 

@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Sequence
 
 from rerank.examples import Example
-from rerank.ranker import BlockRanker, PassagesTruncatedWarning
+from rerank.ranker import BlockRanker
+from rerank.windows import PassagesTruncatedWarning
 
 DEPTH = 10
 
