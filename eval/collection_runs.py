@@ -89,9 +89,10 @@ def _reranked(
     """`runs` with the reranker's scores."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PassagesTruncatedWarning)
-        if ranker.settings.score != "log_sum_exp":
+        if ranker.settings.score != "log_sum_exp" or ranker.settings.passages_see_query:
             return [_listwise(retriever, ranker, queries, run) for run in runs]
-        # A soft maximum scores a passage alike in any company: each is scored once a query.
+        # A soft maximum scores a passage alike in any company, and one read without the query can
+        # be kept: each is read once, and scored once a query.
         asked = {q: sorted({id_ for run in runs for id_ in run[q]}) for q in queries}
         scores = _each_alone(retriever, ranker, queries, asked)
     return [{q: {id_: scores[q][id_] for id_ in run[q]} for q in queries} for run in runs]

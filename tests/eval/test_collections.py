@@ -91,6 +91,20 @@ def test_passages_read_once_for_several_queries_have_the_scores_of_a_ranking(
             assert found[scored.id] == pytest.approx(scored.score, abs=1e-6)
 
 
+def test_a_reranker_whose_passages_see_the_query_is_run_too(tmp_path):
+    """Its passages cannot be kept for another query."""
+    from configs.settings import read_mapping
+
+    seeing = tmp_path / "seeing"
+    seeing.mkdir()
+    settings = read_mapping("rerank/minilm") | {"instruction": "{query}", "base": "minilm"}
+    (seeing / "blockrank.yaml").write_text(json.dumps(settings))
+    make(tmp_path / "data" / "some", "A passage about the thing that is asked for.")
+    asked = CollectionsSettings(rerank=(str(seeing),))
+    (report,) = run_collections(tmp_path / "data", tmp_path / "out", asked)
+    assert report.comparison.scores[f"{seeing} over dense"]["nDCG@10"].mean == 1
+
+
 def test_a_folder_without_collections_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="set BLOCKSEEK_DATA"):
         collections_in(tmp_path)
