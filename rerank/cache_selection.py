@@ -48,15 +48,15 @@ class SelectedStates(Mapping[str, torch.Tensor]):
 
     def key_mask(self, before: int) -> torch.Tensor:
         """bool [T], with `before` tokens of the instruction, whose keys never count."""
-        masks = [torch.zeros(before, dtype=torch.bool)]
-        masks += [shard.key_mask[rows.tokens] for shard, rows in self.rows]
-        return torch.cat(masks).to(self.device)
+        return self._behind(before, [shard.key_mask[rows.tokens] for shard, rows in self.rows])
 
     def words(self, before: int) -> torch.Tensor:
         """int32 [T]: the numbers of passages' words, 0 for `before` tokens of the instruction."""
-        found = [torch.zeros(before, dtype=torch.int32)]
-        found += [shard.words[rows.tokens] for shard, rows in self.rows]
-        return torch.cat(found).to(self.device)
+        return self._behind(before, [shard.words[rows.tokens] for shard, rows in self.rows])
+
+    def _behind(self, before: int, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """`parts` in one row behind `before` zeros."""
+        return torch.cat([parts[0].new_zeros(before), *parts]).to(self.device)
 
     def passage_vectors(self) -> dict[str, torch.Tensor]:
         """The passages' own vectors [P, d] by name."""

@@ -125,9 +125,8 @@ class EncoderBackbone:
         if self.lexical is None:
             return readout
         requests = len(prompts.passage_counts)
-        return readout._replace(
-            words=self.lexical.read(prompts.signal_words, prompts.signal_request, requests)
-        )
+        asked = prompts.words[prompts.signal]
+        return readout._replace(words=self.lexical.read(asked, prompts.signal_request, requests))
 
     def read_passages(self, prompts: PackedPrompts) -> PassageStates:
         """The keys [T, 1, d] that score, one set a scoring head, and the prior's vectors [P, d].

@@ -25,10 +25,12 @@ _SATURATION, _LENGTH = 1.2, 0.75
 
 
 class WordWeights(NamedTuple):
-    """What the words of signal tokens count: `weights` float64 [S], for passages of a usual length
-    of `usual` words.
+    """The words `keys` int32 [S] of signal tokens and what they count, `weights` float64 [S].
+
+    `usual` is the usual length of a passage in words.
     """
 
+    keys: torch.Tensor
     weights: torch.Tensor
     usual: float
 
@@ -78,23 +80,20 @@ class Lexical:
         raw = torch.where(words == NO_WORD, 0.0, raw)
         totals = raw.new_zeros(requests).index_add(0, request, raw)[request]
         shares = torch.where(totals > 0, raw / totals.where(totals > 0, 1.0), 0.0)
-        return WordWeights(self.coefficient * shares, self.usual)
+        return WordWeights(words, self.coefficient * shares, self.usual)
 
 
-def word_matches(
-    found: WordWeights, signal_words: torch.Tensor, words: torch.Tensor, lengths: torch.Tensor
-) -> torch.Tensor:
+def word_matches(asked: WordWeights, words: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """float64 [N]: the value of each passage of one request.
 
-    `signal_words` int32 [S] are its signal tokens' words with `found.weights` [S], `words` int32
-    [T] those of its passages, one after the other, of `lengths` int64 [N] tokens. Frequencies are
-    counts, and a passage's terms are added up in a row of their own: neither the order nor the
-    number of passages changes a bit.
+    `asked` are its signal tokens' words, `words` int32 [T] those of its passages, one after the
+    other, of `lengths` int64 [N] tokens. Frequencies are counts, and a passage's terms are added up
+    in a row of their own: neither the order nor the number of passages changes a bit.
     """
     owner = torch.arange(len(lengths), device=words.device).repeat_interleave(lengths)
-    asked = (signal_words != NO_WORD).nonzero()[:, 0]
-    matches = (words[:, None] == signal_words[asked]).double()
-    counts = matches.new_zeros(len(lengths), len(asked)).index_add(0, owner, matches)
+    own = (asked.keys != NO_WORD).nonzero()[:, 0]
+    matches = (words[:, None] == asked.keys[own]).double()
+    counts = matches.new_zeros(len(lengths), len(own)).index_add(0, owner, matches)
     sizes = counts.new_zeros(len(lengths)).index_add(0, owner, (words != NO_WORD).double())
-    room = _SATURATION * (1 - _LENGTH + _LENGTH * sizes / found.usual)
-    return (found.weights[asked] * counts / (counts + room[:, None])).contiguous().sum(-1)
+    room = _SATURATION * (1 - _LENGTH + _LENGTH * sizes / asked.usual)
+    return (asked.weights[own] * counts / (counts + room[:, None])).contiguous().sum(-1)

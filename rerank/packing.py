@@ -48,7 +48,7 @@ class PackedPrompts:
     the two are the same where no passage has several. `passage_counts` [R] are their numbers of
     passages, `signal` [S] token numbers, and `signal_request` [S] the request whose passages each
     of them scores; `key_mask` [T] is False for special tokens, which score for nobody. `words`
-    int32 [T] and `signal_words` [S] number the words that tokens begin; all 0 where nothing asks.
+    int32 [T] number the words that tokens begin; all 0 where nothing asks.
     """
 
     layout: BlockLayout
@@ -60,7 +60,6 @@ class PackedPrompts:
     signal_request: torch.Tensor
     key_mask: torch.Tensor
     words: torch.Tensor
-    signal_words: torch.Tensor
 
 
 def tokenize(
@@ -207,19 +206,16 @@ def pack(
         signal_request += [number] * len(prompt.signal)
     special = [mark for block in blocks for mark in block.special]
     words = [n for block in blocks for n in block.words or [NO_WORD] * len(block.ids)]
-    numbers = torch.tensor(words, dtype=torch.int32, device=device)
-    places = _tensor(signal, device)
     return PackedPrompts(
         layout=layout,
         passages=passages,
         passage_counts=tuple(len(prompt.passages) for prompt in prompts),
         input_ids=_tensor([id_ for block in blocks for id_ in block.ids], device),
         positions=layout.positions(query_position),
-        signal=places,
+        signal=_tensor(signal, device),
         signal_request=_tensor(signal_request, device),
         key_mask=~torch.tensor(special, dtype=torch.bool, device=device),
-        words=numbers,
-        signal_words=numbers[places],
+        words=torch.tensor(words, dtype=torch.int32, device=device),
     )
 
 

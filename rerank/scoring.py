@@ -53,12 +53,8 @@ def matches(
     """float64 [N]: what the words of `signals`, bool [S], find in the passages of a request."""
     spans = prompts.passages.spans[request].passages
     lengths = torch.tensor([span.length for span in spans], device=signals.device)
-    return word_matches(
-        words._replace(weights=words.weights[signals]),
-        prompts.signal_words[signals],
-        prompts.words[spans[0].start : spans[-1].end],
-        lengths,
-    )
+    asked = words._replace(keys=words.keys[signals], weights=words.weights[signals])
+    return word_matches(asked, prompts.words[spans[0].start : spans[-1].end], lengths)
 
 
 def head_values(

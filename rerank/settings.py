@@ -86,9 +86,9 @@ class RankerSettings:
             raise ValueError(
                 "layer and heads need backbone: decoder; encoders score by their last hidden states"
             )
+        compares = (self.backbone, self.score) == ("encoder", "log_sum_exp")
         for name in ("late_interaction", "lexical"):
-            wanted = (self.backbone, self.score) == ("encoder", "log_sum_exp")
-            if getattr(self, name) and not wanted:
+            if getattr(self, name) and not compares:
                 raise ValueError(f"{name} needs backbone: encoder and score: log_sum_exp")
         if not self.query_in_instruction and _QUERY in self.instruction_template:
             raise ValueError(

@@ -157,10 +157,8 @@ def _write_start(folder: Path, found: Sequence[Pairs], settings: MiniDataSetting
         )["input_ids"]
         for row in rows:
             count[list(set(row))] += 1
-    # BM25's inverse document frequency, never below 0.
-    table = np.log1p((len(texts) - count + 0.5) / (count + 0.5))
     late = LateInteraction(
-        torch.tensor(table, dtype=torch.float32),
+        _inverse_document_frequency(count, len(texts)),
         _width(settings.encoder),
         temperature=settings.temperature,
         tokens=settings.tokens,
@@ -181,13 +179,18 @@ def words_of_texts(texts: Sequence[str], coefficient: float) -> Lexical:
     count = Counter(key for text in texts for key in set(text_keys(text)))
     keys = sorted(key for key, number in count.items() if number > 1)
     numbers = np.array([count[key] for key in keys])
-    weights = np.log1p((len(texts) - numbers + 0.5) / (numbers + 0.5))
     return Lexical(
         torch.tensor(keys, dtype=torch.int32),
-        torch.tensor(weights, dtype=torch.float32),
+        _inverse_document_frequency(numbers, len(texts)),
         coefficient=coefficient,
         usual=_USUAL_WORDS,
     )
+
+
+def _inverse_document_frequency(counts: np.ndarray, texts: int) -> torch.Tensor:
+    """BM25's, float32, never below 0: `counts` of `texts` texts hold each of the words."""
+    weights = np.log1p((texts - counts + 0.5) / (counts + 0.5))
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def _width(model: str) -> int:
