@@ -7,6 +7,7 @@ Enters: a qrels file, a BEIR folder, or an ir_datasets id. Leaves: `{query id: {
 
 from pathlib import Path
 
+from configs.formats.qrels import collect_qrels
 from eval.data import PathLike, Qrels, read_qrels
 
 
@@ -40,4 +41,5 @@ def load_qrels(source: PathLike, split: str = "test") -> Qrels:
         ) from None
     if not dataset.has_qrels():
         raise ValueError(f"the ir_datasets collection {source} has no qrels")
-    return dataset.qrels_dict()
+    judgments = ((j.query_id, j.doc_id, j.relevance) for j in dataset.qrels_iter())
+    return collect_qrels(judgments, str(source))

@@ -11,7 +11,9 @@ print(num([('q1', 'q2')], {'q1': {'a': 1}, 'q2': {}}, {'q1': {'a': 1.}}))"
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.data import PathLike, read_lines
+from configs.formats.checks import id_fault
+from configs.formats.lines import PathLike, text_lines
+from configs.formats.numerals import finite_number
 from eval.measures import trec_eval_order
 
 
@@ -110,25 +112,25 @@ def read_sessions(path: PathLike) -> list[tuple[str, ...]]:
     """Read sessions from a TSV with the columns `session`, `turn` and `query-id`, by turn."""
     sessions: dict[str, list[tuple[float, str]]] = {}
     columns: list[int] = []
-    for number, line in read_lines(path):
+    for number, line in text_lines(path):
         fields = line.split("\t")
         if not columns:
             try:
                 columns = [fields.index(name) for name in ("session", "turn", "query-id")]
             except ValueError:
                 raise ValueError(
-                    f"{path}, line 1: the header must name the columns session, turn, query-id"
+                    f"{path}:{number}: the header must name the columns session, turn, query-id"
                 ) from None
             continue
-        if not line.strip():
-            continue
-        try:
-            session, turn, query_id = (fields[column] for column in columns)
-            sessions.setdefault(session, []).append((float(turn), query_id))
-        except (IndexError, ValueError):
-            raise ValueError(
-                f"{path}, line {number}: expected a session, a turn's number and a query id"
-            ) from None
+        turn = None
+        if len(fields) > max(columns):
+            session, text, query_id = (fields[column] for column in columns)
+            turn = finite_number(text)
+        if turn is None:
+            raise ValueError(f"{path}:{number}: expected a session, a turn's number and a query id")
+        if fault := id_fault(query_id):
+            raise ValueError(f"{path}:{number}: query: {fault}")
+        sessions.setdefault(session, []).append((turn, query_id))
     if not sessions:
         raise ValueError(f"{path}: holds no session")
     return [tuple(query_id for _, query_id in sorted(turns)) for turns in sessions.values()]

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from configs.formats.lines import PathLike, read_json
 from eval.atomic_file import write_text
-from eval.data import PathLike, read_lines
 from eval.udcg import EMPTY_SCORES, IRRELEVANT_WEIGHT, RELEVANT_WEIGHT, LearnedWeights, udcg
 
 Example = dict[str, Any]
@@ -40,11 +40,7 @@ class Scored:
 
 def read_examples(path: PathLike) -> list[Example]:
     """Read a file of examples; `ValueError` names the example and the field that is wrong."""
-    text = "\n".join(line for _, line in read_lines(path))
-    try:
-        examples = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: no JSON ({error.msg})") from None
+    examples = read_json(path)
     if not isinstance(examples, list) or not examples:
         raise ValueError(f"{path}: expected a JSON list of examples, at least one")
     for number, example in enumerate(examples):

@@ -12,11 +12,11 @@ may be missing; passages are in any order. `id` may name the query.
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from configs.formats.checks import as_id
+from configs.formats.lines import PathLike, json_lines
 from rerank.candidates import Candidate, as_candidates
-from rerank.files import text_lines
 
 FIELDS = ("id", "query", "passages", "relevant", "scores")
 
@@ -36,7 +36,7 @@ class Example(NamedTuple):
         return frozenset(id_ for id_, grade in self.relevant.items() if grade > 0)
 
 
-def read_examples(path: Path | str) -> list[Example]:
+def read_examples(path: PathLike) -> list[Example]:
     """All examples of a file, in its order; an example's id is its `id` or its line number.
 
     Raises `ValueError` naming file and line for broken JSON, a field that is missing, unknown or
@@ -44,9 +44,9 @@ def read_examples(path: Path | str) -> list[Example]:
     without a line.
     """
     examples = []
-    for number, line in text_lines(Path(path)):
+    for number, row in json_lines(path):
         try:
-            examples.append(_example(line, str(number)))
+            examples.append(_example(row, str(number)))
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
     if not examples:
@@ -67,11 +67,7 @@ def example_line(example: Example) -> str:
     return json.dumps(row, ensure_ascii=False)
 
 
-def _example(line: str, number: str) -> Example:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"broken JSON: {error.msg}") from None
+def _example(row: Any, number: str) -> Example:
     if not isinstance(row, dict):
         raise ValueError(f"a {type(row).__name__}, wanted an object with {', '.join(FIELDS[1:4])}")
     unknown = sorted(set(row) - set(FIELDS))
@@ -92,7 +88,8 @@ def _example(line: str, number: str) -> Example:
             raise ValueError(f"'relevant' gives {id_!r} {grade}, wanted a whole number from 0")
     relevant = {id_: int(grade) for id_, grade in grades.items()}
     scores = _numbers(row.get("scores") or {}, "scores", known)
-    return Example(str(row.get("id", number)), query, candidates, relevant, scores)
+    id_ = number if row.get("id") is None else as_id(row["id"])
+    return Example(id_, query, candidates, relevant, scores)
 
 
 def _numbers(values: Any, field: str, known: set[str]) -> dict[str, float]:

@@ -1,15 +1,13 @@
-"""Write files and folders so that a reader sees them whole or not at all; read lines of text.
+"""Write files and folders so that a reader sees them whole or not at all.
 
 Enters: a path and what to write. Leaves: the file or folder, renamed into place once it is on disk.
 
     with replacing(Path("note.txt")) as file: file.write(b"all of it")
 """
 
-import gzip
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,26 +53,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-
-
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers and lines that are not blank, of a UTF-8 file, plain or `.gz`.
-
-    Raises `ValueError` for a missing or damaged file, and bytes that are not UTF-8.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist")
-    number = 0
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        try:
-            for number, raw in enumerate(file, 1):
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                if line.strip():
-                    yield number, line
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}:{number}: not UTF-8") from None
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is no whole gzip file: {error}") from None
 
 
 def _sync(path: Path) -> None:

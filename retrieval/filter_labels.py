@@ -6,10 +6,12 @@ and the name of their source, which stays with everything made from them.
     read_labels(collection="scifact-folder")
 """
 
-import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from configs.formats.checks import as_id, check_query
+from configs.formats.lines import json_lines
+from configs.formats.qrels import read_qrels
 from retrieval.adapter.fit import KNOWN_ITEM, LABEL_SOURCES, QRELS
 
 
@@ -55,11 +57,11 @@ def read_labels(
 
         _, texts, grades = load_collection(collection, split)
     if queries is not None:
-        from retrieval.corpora import read_queries
+        from configs.formats.queries import read_queries
 
         texts = read_queries(queries)
     if qrels is not None:
-        grades = read_qrels_file(qrels)
+        grades = read_qrels(qrels)
     if not texts or not grades:
         raise ValueError("no labels: name a --collection, --queries with --qrels, or --known-items")
     labelled = {query_id: text for query_id, text in texts.items() if query_id in grades}
@@ -68,62 +70,27 @@ def read_labels(
     return QueryLabels(labelled, grades, source or QRELS)
 
 
-def read_qrels_file(path: Path) -> dict[str, dict[str, int]]:
-    """Grades by query and passage id, from TREC's four columns or BEIR's three with a header.
-
-    Raises `ValueError` naming the line that has neither shape or repeats a pair.
-    """
-    from retrieval.corpora.records import NOT_UTF8, text_lines
-
-    if not path.is_file():
-        raise ValueError(f"qrels file {path} does not exist")
-    qrels: dict[str, dict[str, int]] = {}
-    for number, (place, line) in enumerate(text_lines(path)):
-        if line is None:
-            raise ValueError(f"{place}: {NOT_UTF8}")
-        columns = line.split()
-        if not columns or (number == 0 and columns[0].lower() in ("query-id", "query_id")):
-            continue
-        try:
-            query_id, passage_id = columns[0], columns[-2]
-            grade = int(columns[-1])
-        except (ValueError, IndexError):
-            columns = []
-        if len(columns) not in (3, 4):
-            raise ValueError(
-                f"{place}: {line!r}, wanted `query 0 passage grade` or `query passage grade` "
-                "with an integer grade"
-            )
-        if passage_id in qrels.setdefault(query_id, {}):
-            raise ValueError(f"{place}: query {query_id!r} judges passage {passage_id!r} twice")
-        qrels[query_id][passage_id] = grade
-    return qrels
-
-
 def _known_items(path: Path) -> QueryLabels:
     """JSON Lines of `query` and `id`, the passage it was written for; `query_id` where given."""
-    from retrieval.corpora.records import NOT_UTF8, text_lines
-
-    if not path.is_file():
-        raise ValueError(f"known-item file {path} does not exist")
     texts: dict[str, str] = {}
     qrels: dict[str, dict[str, int]] = {}
-    for place, line in text_lines(path):
-        if line is None:
-            raise ValueError(f"{place}: {NOT_UTF8}")
-        if not line.strip():
-            continue
+    for number, item in json_lines(path):
         try:
-            item = json.loads(line)
-            text, passage_id = str(item["query"]), str(item["id"])
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(
-                f'{place}: wanted {{"query": text, "id": passage}}, got {line!r}'
-            ) from None
-        query_id = str(item.get("query_id", f"known-{len(texts) + 1}"))
-        if query_id in texts:
-            raise ValueError(f"{place}: query id {query_id!r} occurred before")
+            query_id, text, passage_id = _known_item(item, f"known-{len(texts) + 1}")
+            if query_id in texts:
+                raise ValueError(f"query id {query_id!r} occurred before")
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}:{number}: {error}") from None
         texts[query_id], qrels[query_id] = text, {passage_id: 1}
     if not texts:
         raise ValueError(f"known-item file {path} is empty")
     return QueryLabels(texts, qrels, KNOWN_ITEM)
+
+
+def _known_item(item: Any, name: str) -> tuple[str, str, str]:
+    """Its query's id (else `name`), its query and its passage's id."""
+    if not isinstance(item, dict) or not {"query", "id"} <= item.keys():
+        raise ValueError(f'wanted {{"query": text, "id": passage}}, got {item!r:.80}')
+    query_id = as_id(item.get("query_id", name))
+    check_query(item["query"], f"query {query_id!r}")
+    return query_id, item["query"], as_id(item["id"])

@@ -156,7 +156,7 @@ def _queries(arguments: argparse.Namespace) -> dict[str, str]:
     if arguments.queries and arguments.query:
         raise ValueError("queries on the command line and --queries exclude each other")
     if arguments.queries:
-        from retrieval.corpora import read_queries
+        from configs.formats.queries import read_queries
 
         return read_queries(arguments.queries)
     texts = arguments.query or [line.rstrip("\n") for line in sys.stdin if line.strip()]

@@ -8,6 +8,7 @@ Enters: a path, or None for stdin. Leaves: numbered lines without their breaks.
 import gzip
 import io
 import json
+import os
 import sys
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+PathLike = str | os.PathLike[str]
 _GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -28,7 +30,7 @@ class Line(NamedTuple):
     text: str | None
 
 
-def read_lines(path: Path | None) -> Iterator[Line]:
+def read_lines(path: PathLike | None) -> Iterator[Line]:
     """The lines of the file `path` (None: stdin), blank ones included.
 
     Gzip is known by its first bytes, whatever the name. A byte order mark is no text. Lines end at
@@ -54,7 +56,7 @@ def read_lines(path: Path | None) -> Iterator[Line]:
             ) from None
 
 
-def text_lines(path: Path | None) -> Iterator[tuple[int, str]]:
+def text_lines(path: PathLike | None) -> Iterator[tuple[int, str]]:
     """As `read_lines`, of lines that are not blank; raises `ValueError` for one not UTF-8."""
     for number, text in read_lines(path):
         if text is None:
@@ -71,7 +73,7 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        line = f"line {error.lineno}, " if "\n" in text else ""
         raise ValueError(f"broken JSON: {error.msg} at {line}column {error.colno}") from None
     except RecursionError:
         raise ValueError("JSON that nests too deeply to be read") from None
@@ -81,7 +83,7 @@ def parse_json(text: str) -> Any:
         raise ValueError(f"broken JSON: {error}") from None
 
 
-def json_lines(path: Path | None) -> Iterator[tuple[int, Any]]:
+def json_lines(path: PathLike | None) -> Iterator[tuple[int, Any]]:
     """Numbers and values of JSON Lines, blank lines passed over.
 
     Raises `ValueError` naming file and line for one that is not UTF-8 or no JSON.
@@ -91,6 +93,22 @@ def json_lines(path: Path | None) -> Iterator[tuple[int, Any]]:
             yield number, parse_json(text)
         except ValueError as error:
             raise ValueError(f"{path or 'stdin'}:{number}: {error}") from None
+
+
+def read_json(path: PathLike) -> Any:
+    """The one JSON value that a whole file holds.
+
+    Raises `ValueError` naming the file for one that is not UTF-8 or no JSON.
+    """
+    texts = []
+    for number, text in read_lines(path):
+        if text is None:
+            raise ValueError(f"{path}:{number}: {NOT_UTF8}")
+        texts.append(text)
+    try:
+        return parse_json("\n".join(texts))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -104,16 +122,17 @@ def _decoded(line: bytes) -> str | None:
         return None
 
 
-def _opened(path: Path | None) -> AbstractContextManager[io.BufferedReader]:
+def _opened(path: PathLike | None) -> AbstractContextManager[io.BufferedReader]:
     if path is None:
         # Left open: stdin belongs to the process. A caller's stand-in for it may hold text alone.
-        plain = getattr(sys.stdin, "buffer", None)
+        plain: Any = getattr(sys.stdin, "buffer", None)
         if plain is None:
             plain = io.BytesIO(sys.stdin.read().encode("utf-8", "surrogatepass"))
         return nullcontext(plain if hasattr(plain, "peek") else io.BufferedReader(plain))
-    if path.is_dir():
+    file = Path(path)
+    if file.is_dir():
         raise ValueError(f"{path} is a folder, wanted a file")
     try:
-        return path.open("rb")
+        return file.open("rb")
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None

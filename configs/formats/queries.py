@@ -9,12 +9,12 @@ from pathlib import Path
 
 from configs.formats.checks import as_id, check_query
 from configs.formats.fields import QUERY_FIELDS, QUERY_ID_FIELDS, text_fields, with_id
-from configs.formats.lines import parse_json, text_lines
+from configs.formats.lines import PathLike, parse_json, text_lines
 
 TSV_ENDINGS = (".tsv", ".txt")
 
 
-def read_queries(path: Path) -> dict[str, str]:
+def read_queries(path: PathLike) -> dict[str, str]:
     """Query text by id: JSON Lines of `_id` and `text`, or by the file's ending TSV of id and text.
 
     Raises `ValueError` naming file and line for a broken line, a bad id, one that occurred before,
@@ -35,9 +35,9 @@ def read_queries(path: Path) -> dict[str, str]:
     return queries
 
 
-def is_tsv(path: Path) -> bool:
+def is_tsv(path: PathLike) -> bool:
     """Whether a file is one of tabs, by its name."""
-    return path.name.removesuffix(".gz").endswith(TSV_ENDINGS)
+    return Path(path).name.removesuffix(".gz").endswith(TSV_ENDINGS)
 
 
 def _from_tsv(line: str) -> tuple[str, str]:

@@ -48,7 +48,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--run", type=Path, required=True, dest="ranking", help="a TREC run")
     parser.add_argument("--qrels", type=Path, required=True, help="TREC or BEIR judgments")
-    parser.add_argument("--queries", type=Path, required=True, help="JSON Lines of id and text")
+    parser.add_argument(
+        "--queries", type=Path, required=True, help="JSON Lines of id and text, or TSV"
+    )
     parser.add_argument("--corpus", type=Path, required=True, help="JSON Lines of passages")
     parser.add_argument("--teacher", type=Path, help="a TREC run whose scores go along")
     add_mining_options(parser)
@@ -57,8 +59,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Mine, write, and say what became of the queries."""
+    from configs.formats.qrels import read_qrels
+    from configs.formats.queries import read_queries
+    from configs.formats.runs import read_run
     from rerank.mine import MiningSettings, mine_negatives, mined_examples
-    from rerank.trec_files import read_qrels, read_run, read_texts
+    from rerank.texts import read_texts
 
     settings = MiningSettings(**mining_options(arguments))
     ranking, qrels = read_run(arguments.ranking), read_qrels(arguments.qrels)
@@ -68,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         wanted |= qrels[query_id].keys()
         wanted |= set(mine_negatives(ranking[query_id], qrels[query_id], settings, query_id))
     corpus = read_texts(arguments.corpus, wanted)
-    queries = {id_: query.text for id_, query in read_texts(arguments.queries).items()}
+    queries = read_queries(arguments.queries)
     examples, counts = mined_examples(
         queries,
         ranking,

@@ -55,13 +55,6 @@ def load_collection(collection: str, split: str = "test") -> Collection:
     )
 
 
-def read_queries(path: Path) -> dict[str, str]:
-    """Query text by id, from BEIR's `queries.jsonl` or a TSV of id and text (each also `.gz`)."""
-    from retrieval.corpora.beir import read_query_file
-
-    return read_query_file(path)
-
-
 def _records(corpus: str) -> Iterator[Record]:
     # Readers are imported as they are needed: each brings a library of its own.
     if corpus == PYDOC or corpus.startswith(f"{PYDOC}:"):

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from configs.formats.qrels import Qrels, read_qrels
+from configs.formats.queries import read_queries
 from retrieval.corpora.jsonl import read_jsonl
-from retrieval.corpora.records import NOT_UTF8, Record, text_lines
-from retrieval.corpora.tsv import read_tsv
-
-_HEADER = ["query-id", "corpus-id", "score"]
+from retrieval.corpora.records import Record
 
 
 def corpus_file(folder: Path) -> Path | None:
@@ -28,27 +27,10 @@ def read_beir_queries(folder: Path) -> dict[str, str]:
     path = _either(folder / "queries.jsonl")
     if path is None:
         raise ValueError(f"{folder} has no queries.jsonl or queries.jsonl.gz")
-    return read_query_file(path)
+    return read_queries(path)
 
 
-def read_query_file(path: Path) -> dict[str, str]:
-    """Query text by id, from JSON Lines or from a TSV of id and text, in the file's order."""
-    if not path.is_file():
-        raise ValueError(f"query file {path} does not exist")
-    as_tsv = path.name.removesuffix(".gz").endswith((".tsv", ".txt"))
-    queries: dict[str, str] = {}
-    for place, passage, fault in read_tsv(path) if as_tsv else read_jsonl(path):
-        if passage is None:
-            raise ValueError(f"{place}: {fault}")
-        if passage.id in queries:
-            raise ValueError(f"{place}: query id {passage.id!r} occurred before")
-        if not passage.text.strip():
-            raise ValueError(f"{place}: query {passage.id!r} is empty")
-        queries[passage.id] = passage.text
-    return queries
-
-
-def read_beir_qrels(folder: Path, split: str = "test") -> dict[str, dict[str, int]]:
+def read_beir_qrels(folder: Path, split: str = "test") -> Qrels:
     """Grades by query id and passage id, from `qrels/<split>.tsv`."""
     path = _either(folder / "qrels" / f"{split}.tsv")
     if path is None:
@@ -56,21 +38,7 @@ def read_beir_qrels(folder: Path, split: str = "test") -> dict[str, dict[str, in
         raise ValueError(
             f"{folder} has no qrels/{split}.tsv; its splits: {', '.join(splits) or 'none'}"
         )
-    qrels: dict[str, dict[str, int]] = {}
-    for number, (place, line) in enumerate(text_lines(path)):
-        if line is None:
-            raise ValueError(f"{place}: {NOT_UTF8}")
-        columns = line.split("\t")
-        if (number == 0 and columns == _HEADER) or not line.strip():
-            continue
-        try:
-            query_id, passage_id, grade = columns
-            qrels.setdefault(query_id, {})[passage_id] = int(grade)
-        except ValueError:
-            raise ValueError(
-                f"{place}: {line!r}, wanted query-id, corpus-id and an integer score, tab-separated"
-            ) from None
-    return qrels
+    return read_qrels(path)
 
 
 def _either(path: Path) -> Path | None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from configs.formats.checks import id_fault, text_fault
+from configs.formats.qrels import Qrels, collect_qrels
 from index.records import Passage
 from retrieval.corpora.records import Record
 
@@ -41,21 +43,21 @@ def read_ir_datasets_queries(dataset_id: str) -> dict[str, str]:
     dataset = load(dataset_id)
     if not dataset.has_queries():
         raise ValueError(f"ir_datasets {dataset_id!r} has no queries; name one of its splits")
-    return {
-        query.query_id: query.default_text()
-        for query in _downloaded(dataset_id, dataset.queries_iter)
-    }
+    queries: dict[str, str] = {}
+    for query in _downloaded(dataset_id, dataset.queries_iter):
+        if fault := id_fault(query.query_id) or text_fault(query.default_text()):
+            raise ValueError(f"{dataset_id}: query {query.query_id!r}: {fault}")
+        queries[query.query_id] = query.default_text()
+    return queries
 
 
-def read_ir_datasets_qrels(dataset_id: str) -> dict[str, dict[str, int]]:
+def read_ir_datasets_qrels(dataset_id: str) -> Qrels:
     """Grades by query id and passage id."""
     dataset = load(dataset_id)
     if not dataset.has_qrels():
         raise ValueError(f"ir_datasets {dataset_id!r} has no qrels; name one of its splits")
-    qrels: dict[str, dict[str, int]] = {}
-    for judgment in _downloaded(dataset_id, dataset.qrels_iter):
-        qrels.setdefault(judgment.query_id, {})[judgment.doc_id] = judgment.relevance
-    return qrels
+    judgments = _downloaded(dataset_id, dataset.qrels_iter)
+    return collect_qrels(((j.query_id, j.doc_id, j.relevance) for j in judgments), dataset_id)
 
 
 def _downloaded(dataset_id: str, iterate: Any) -> Iterator[Any]:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from configs.formats.lines import NOT_UTF8, read_lines
 from index.records import Passage
-from retrieval.corpora.records import NOT_UTF8, Record, text_lines
+from retrieval.corpora.records import Record
 
 
 def read_tsv(path: Path) -> Iterator[Record]:
-    """The records of a `.tsv` or `.tsv.gz` file; blank lines are passed over."""
-    for place, line in text_lines(path):
+    """The records of a TSV file, plain or gzipped; blank lines are passed over."""
+    for number, line in read_lines(path):
+        place = f"{path}:{number}"
         if line is None:
             yield Record(place, None, NOT_UTF8)
         elif line.strip():

@@ -23,9 +23,10 @@ def test_trec_qrels_with_spaces_or_tabs(tmp_path):
     assert next(iterate_judgments(path)) == (1, Judgment("q1", "d1", 2))
 
 
-def test_beir_qrels_keep_spaces_in_ids(tmp_path):
-    path = write(tmp_path / "q", "query-id\tcorpus-id\tscore\nq 1\td1\t2\r\n")
-    assert read_qrels(path) == {"q 1": {"d1": 2}}
+def test_beir_qrels_with_and_without_a_header(tmp_path):
+    path = write(tmp_path / "q", "query-id\tcorpus-id\tscore\nq1\td1\t2\r\n")
+    assert read_qrels(path) == {"q1": {"d1": 2}}
+    assert read_qrels(write(path, "q1\td1\t2\n")) == {"q1": {"d1": 2}}
 
 
 def test_gzip_is_known_by_its_bytes_and_a_byte_order_mark_is_no_id(tmp_path):
@@ -41,14 +42,20 @@ def test_gzip_is_known_by_its_bytes_and_a_byte_order_mark_is_no_id(tmp_path):
         ("q1 0 d1 1\nq1 0 d2 high\n", 2, "'high'"),
         ("q1 0 d1 1\nq1 0 d1 1\n", 2, "second time"),
         ("query-id\tcorpus-id\tscore\nq1\td1\n", 2, "2 columns"),
-        ("q1\td1\t1\n", 1, "3 columns"),
+        ("q1 d1 1\n", 1, "3 columns"),
+        ("q1\td1\thigh\nq1\td2\t1\n", 1, "'high'"),
+        ("query-id\tcorpus-id\tscore\nq 1\td1\t2\n", 2, "'q 1' has white space"),
+        ("q1 0 d\0 1\n", 1, "control character"),
+        ("q1 0 d1 1_0\n", 1, "'1_0' is not a whole number"),
+        ("q1 0 d1 ١\n", 1, "is not a whole number"),
+        ("q1 0 d1 99999999999\n", 1, "of 32 bits"),
     ],
 )
 def test_broken_qrels_name_file_and_line(tmp_path, text, line, word):
     path = write(tmp_path / "broken.qrels", text)
     with pytest.raises(ValueError, match=word) as error:
         read_qrels(path)
-    assert f"broken.qrels, line {line}:" in str(error.value)
+    assert f"broken.qrels:{line}:" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +65,8 @@ def test_broken_qrels_name_file_and_line(tmp_path, text, line, word):
         ("q1 Q0 d1 1 2.5 t\nq1 Q0 d2 2 nan t\n", 2, "finite"),
         ("q1 Q0 d1 1 inf t\n", 1, "finite"),
         ("q1 Q0 d1 1 best t\n", 1, "'best'"),
+        ("q1 Q0 d1 1 1_000 t\n", 1, "'1_000' is not a finite number"),
+        ("q1 Q0 d\0 1 1 t\n", 1, "control character"),
         ("q1 Q0 d1 1 2 t\nq2 Q0 d1 1 2 t\nq1 Q0 d1 2 1 t\n", 3, "second time"),
     ],
 )
@@ -65,13 +74,13 @@ def test_broken_runs_name_file_and_line(tmp_path, text, line, word):
     path = write(tmp_path / "broken.run", text)
     with pytest.raises(ValueError, match=word) as error:
         read_run(path)
-    assert f"broken.run, line {line}:" in str(error.value)
+    assert f"broken.run:{line}:" in str(error.value)
 
 
 def test_bad_bytes_and_cut_gzip_name_the_line(tmp_path):
     path = tmp_path / "latin"
     path.write_bytes(b"q1 Q0 d1 1 2 t\nq1 Q0 caf\xe9 2 1 t\n")
-    with pytest.raises(ValueError, match="line 2: not UTF-8"):
+    with pytest.raises(ValueError, match=":2: not UTF-8"):
         read_run(path)
     rng = np.random.default_rng(0)
     lines = "".join(f"q Q0 d{i} {i} {-x} t\n" for i, x in enumerate(rng.random(5000)))
@@ -135,6 +144,6 @@ def test_qrels_read_back(tmp_path):
     ],
 )
 def test_what_would_break_the_columns_is_refused_and_nothing_is_written(tmp_path, run, tag):
-    with pytest.raises(ValueError, match=r"white space|finite"):
+    with pytest.raises(ValueError, match=r"white space|finite|empty"):
         write_run(tmp_path / "r", run, tag)
     assert not list(tmp_path.iterdir())

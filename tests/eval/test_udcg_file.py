@@ -96,7 +96,7 @@ def test_learned_weights_are_saved_and_read_back(file, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("[{]", "line 1: no JSON"),
+        ("[{]", "broken JSON: .* at column 3"),
         ("{}", "list of examples"),
         ('[{"question": "q"}]', "'passages'"),
         ('[{"passages": []}]', "'question'"),

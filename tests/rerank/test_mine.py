@@ -105,11 +105,11 @@ def test_the_command_writes_a_training_file_and_its_record(run_module, files, tm
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("run", "q1 Q0 b 1 high x\n", "run:1: 'q1 Q0 b 1 high x', wanted a TREC run's"),
-        ("qrels", "q1 0 a\n", "qrels:1: 'q1 0 a', wanted query, passage and a whole grade"),
+        ("run", "q1 Q0 b 1 high x\n", "run:1: the score 'high' is not a finite number"),
+        ("qrels", "q1 0 a\n", "qrels:1: 3 columns where 4 white-space-separated ones"),
         ("qrels", "q1 0 z 1\n", "nothing to train on: 1 queries have no relevant passage"),
         ("corpus", "{broken", "corpus:1: broken JSON"),
-        ("queries", '{"text": "no id"}', "queries:1: wanted an object with an id and a text"),
+        ("queries", '{"text": "no id"}', "queries:1: no id: none of the fields _id, id"),
     ],
 )
 def test_bad_files_are_one_sentence(run_module, files, tmp_path, name, content, message):

@@ -13,8 +13,9 @@ from ir_datasets.datasets.base import Dataset
 from ir_datasets.formats import GenericDoc, GenericQuery, TrecQrel, TrecQrels
 from ir_datasets.formats.base import BaseDocs, BaseQueries
 
+from configs.formats.queries import read_queries
 from index.records import Passage
-from retrieval.corpora import load_collection, open_corpus, read_queries
+from retrieval.corpora import load_collection, open_corpus
 from retrieval.corpora.records import Skipped
 
 PASSAGES = [Passage("1", "Title", "one\u2028line"), Passage("zwei", "", "zweiter Text ü")]
@@ -139,20 +140,51 @@ def test_pydoc_of_named_packages():
             list(open_corpus(f"pydoc:{name}"))
 
 
+def test_a_byte_order_mark_is_no_text_and_gzip_is_known_by_its_bytes(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    for name, content in (
+        ("c.jsonl", _lines(ROWS)),
+        ("c.tsv", "1\tTitle\tone\u2028line\n".encode()),
+    ):
+        plain = _write(tmp_path / name, mark + content)
+        assert next(open_corpus(str(plain))) == PASSAGES[0]
+        plain.write_bytes(gzip.compress(mark + content))
+        assert next(open_corpus(str(plain))) == PASSAGES[0]
+    queries = _write(tmp_path / "q.tsv", mark + b"q1\tfirst\n")
+    assert read_queries(queries) == {"q1": "first"}
+
+
 GOOD = b'{"_id": "a", "text": "t"}\n'
 BAD_FILES = [
     ("c.jsonl", GOOD + b"{broken\n", r"c\.jsonl:2: broken JSON: .* at column 2"),
     ("c.jsonl", GOOD + b'{"_id": ' + b"1" * 5000 + b"}\n", r"c\.jsonl:2: broken JSON"),
     ("c.jsonl", GOOD + b'{"_id": "\xff", "text": "t"}\n', r"c\.jsonl:2: not UTF-8"),
-    ("c.jsonl", GOOD + b'{"_id": "b", "text": "\\ud800"}\n', r"c\.jsonl:2: half of a surrogate"),
+    (
+        "c.jsonl",
+        GOOD + b'{"_id": "b", "text": "\\ud800"}\n',
+        r"c\.jsonl:2: passage 'b': its text has half of a surrogate",
+    ),
     ("c.jsonl.gz", GOOD + b"\n" + GOOD, r"c\.jsonl\.gz:3: id 'a' occurred before"),
     ("c.jsonl", GOOD + b'{"_id": "b", "text": " "}\n', r"c\.jsonl:2: passage 'b' has no text"),
     ("c.jsonl", GOOD + b'{"_id": "", "text": "t"}\n', r"c\.jsonl:2: the id is empty"),
     ("c.jsonl", GOOD + b'{"text": "t"}\n', r"c\.jsonl:2: no id: none of the fields _id, id, docid"),
     ("c.jsonl", GOOD + b'{"id": "b"}\n', r"c\.jsonl:2: no text: none of the fields text, contents"),
-    ("c.jsonl", GOOD + b'{"id": true, "text": "t"}\n', r"c\.jsonl:2: id is True, wanted a string"),
+    (
+        "c.jsonl",
+        GOOD + b'{"id": true, "text": "t"}\n',
+        r"c\.jsonl:2: the id is True, wanted a string",
+    ),
     ("c.jsonl", GOOD + b'{"id": "b", "text": 3}\n', r"c\.jsonl:2: text is a int, wanted a string"),
-    ("c.jsonl", GOOD + b"[1]\n", r"c\.jsonl:2: a JSON list, wanted an object"),
+    ("c.jsonl", GOOD + b"[1]\n", r"c\.jsonl:2: a list, wanted an object"),
+    ("c.jsonl", GOOD + b'{"_id": null, "text": "t"}\n', r"c\.jsonl:2: no id: none of the fields"),
+    ("c.jsonl", GOOD + b'{"_id": 1.5, "text": "t"}\n', r"c\.jsonl:2: the id is 1\.5, wanted"),
+    ("c.jsonl", GOOD + b'{"_id": "b\\u0000", "text": "t"}\n', r"c\.jsonl:2: .* control character"),
+    ("c.jsonl", GOOD + b'{"_id": "b c", "text": "t"}\n', r"c\.jsonl:2: id 'b c' has white space"),
+    ("c.jsonl", GOOD + b'{"_id": "\\udc00", "text": "t"}\n', r"c\.jsonl:2: .* surrogate pair"),
+    ("c.jsonl", GOOD + b'{"_id": "b", "text": "\\u200b\\ufeff\\u0301"}\n', "no character of it is"),
+    ("c.jsonl", GOOD + b"[" * 100_000 + b"\n", r"c\.jsonl:2: JSON that nests too deeply"),
+    ("c.jsonl", GOOD + b'{"_id": "b", "text": "t", "n": NaN}\n', r"c\.jsonl:2: .* NaN is no JSON"),
+    ("c.tsv", b"a\tt\nb\0\tu\n", r"c\.tsv:2: id 'b\\x00' has a control character"),
     ("c.tsv", b"a\tt\nb\n", r"c\.tsv:2: 1 tab-separated columns"),
     ("c.tsv", b"a\tt\nb\t1\t2\t3\n", r"c\.tsv:2: 4 tab-separated columns"),
     ("c.tsv", b"a\tt\nb\t\xff\n", r"c\.tsv:2: not UTF-8"),
@@ -214,13 +246,12 @@ def test_a_corpus_of_another_kind(tmp_path, name, content, message):
     [
         lambda b: b[: len(b) // 2],
         lambda b: b"\x1f\x8b\x08" + b[3:10] + b"x" * 40,
-        lambda b: b"plain",
     ],
 )
 def test_a_broken_gzip_file(tmp_path, damage):
     whole = gzip.compress(_lines([{"_id": str(n), "text": f"text {n}"} for n in range(500)]))
     (tmp_path / "c.jsonl.gz").write_bytes(damage(whole))
-    with pytest.raises(ValueError, match=r"c\.jsonl\.gz is no whole gzip file"):
+    with pytest.raises(ValueError, match=r"c\.jsonl\.gz: damaged gzip file after line"):
         list(open_corpus(str(tmp_path / "c.jsonl.gz")))
 
 
@@ -230,7 +261,27 @@ def test_parquet_without_the_columns_and_with_bad_rows(tmp_path):
     with pytest.raises(ValueError, match="has the columns body, id; wanted one of"):
         list(open_corpus(str(path)))
     pq.write_table(pa.table({"id": ["a", None], "text": ["t", "u"]}), path)
-    with pytest.raises(ValueError, match=r"c\.parquet:row 2: id or text is missing"):
+    with pytest.raises(ValueError, match=r"c\.parquet:row 2: no id: none of the fields"):
+        list(open_corpus(str(path)))
+
+
+def test_ids_of_parquet_are_strings_whole_numbers_or_utf8(tmp_path):
+    path = tmp_path / "c.parquet"
+    pq.write_table(pa.table({"id": [b"a", "ü".encode()], "text": [b"one", b"two"]}), path)
+    assert list(open_corpus(str(path))) == [Passage("a", "", "one"), Passage("ü", "", "two")]
+    for ids, message in (
+        ([1.0, 2.5], "row 1: the id is 1.0, wanted a string or a whole number"),
+        ([b"\xff"], "row 1: id is bytes that are not UTF-8"),
+        ([True], "row 1: the id is True"),
+    ):
+        pq.write_table(pa.table({"id": ids, "text": ["t"] * len(ids)}), path)
+        with pytest.raises(ValueError, match=message):
+            list(open_corpus(str(path)))
+
+
+def test_a_utf16_file_is_named(tmp_path):
+    path = _write(tmp_path / "c.jsonl", _lines(ROWS).decode().encode("utf-16"))
+    with pytest.raises(ValueError, match=r"c\.jsonl is UTF-16; convert the file to UTF-8"):
         list(open_corpus(str(path)))
 
 
@@ -249,5 +300,5 @@ def test_bad_qrels(beir):
     for path in (beir / "qrels").iterdir():
         path.unlink()
     _write(beir / "qrels/test.tsv", b"query-id\tcorpus-id\tscore\nq\tzwei\thigh\n")
-    with pytest.raises(ValueError, match=r"test\.tsv:2: .* wanted query-id, corpus-id and an int"):
+    with pytest.raises(ValueError, match=r"test\.tsv:2: the grade 'high' is not a whole number"):
         load_collection(str(beir))

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from retrieval.filter_labels import read_labels, read_qrels_file
+from retrieval.filter_labels import read_labels
 
 
 @pytest.fixture
@@ -43,30 +43,6 @@ def test_known_items_are_pseudo_labels(tmp_path):
         read_labels(known_items=path, source="qrels")
     with pytest.raises(ValueError, match="drop the other options"):
         read_labels(known_items=path, collection="x")
-
-
-def test_qrels_of_either_shape(tmp_path):
-    trec, beir = tmp_path / "a.qrels", tmp_path / "b.tsv"
-    trec.write_text("q1 0 p1 1\nq1 0 p2 -1\n")
-    beir.write_text("query-id\tcorpus-id\tscore\nq1\tp1\t1\nq1\tp2\t-1\n")
-    assert read_qrels_file(trec) == read_qrels_file(beir) == {"q1": {"p1": 1, "p2": -1}}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("q1 0 p1 1\nq1 0 p2\n", "a.qrels:2: 'q1 0 p2', wanted"),
-        ("q1 0 p1 high\n", "a.qrels:1: .* integer grade"),
-        ("q1\n", "a.qrels:1"),
-        ("q1 0 p1 1 x 2\n", "a.qrels:1"),
-        ("q1 0 p1 1\nq1 0 p1 0\n", "a.qrels:2: query 'q1' judges passage 'p1' twice"),
-    ],
-)
-def test_bad_qrels_name_their_line(text, message, tmp_path):
-    path = tmp_path / "a.qrels"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_qrels_file(path)
 
 
 def test_bad_sources_get_one_sentence(collection, tmp_path):
