@@ -5,6 +5,7 @@ Enters: a collection, its index, queries, rerankers. Leaves: runs by the name of
 
 import warnings
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from tqdm import tqdm
@@ -38,11 +39,13 @@ def collection_runs(
     queries: Mapping[str, str],
     rankers: Mapping[str, BlockRanker],
     k: int,
+    own: AbstractSet[str] = frozenset(),
     pools: Qrels | None = None,
 ) -> dict[str, Run]:
     """The three searches' `k` best passages of each query, and each reranker's order of them.
 
-    Beside the fusion's, a reranker's order is fused with the order it was given: two opinions.
+    Queries of `own` do not find the passage of their own id. Beside the fusion's, a reranker's
+    order is fused with the order it was given: two opinions.
 
     With `pools` every system orders the passages that a query's pool names instead (those that
     the index has), however many they are.
@@ -50,12 +53,18 @@ def collection_runs(
     texts = ((passage.id, passage.full_text) for passage in open_corpus(str(folder), Skipped()))
     lexical = Bm25.over(texts)
     if pools is None:
-        hits = retriever.search(list(queries.values()), k)
+        fetched = k + bool(own)
+        hits = retriever.search(list(queries.values()), fetched)
         dense = {
             query_id: {hit.id: hit.score for hit in found}
             for query_id, found in zip(queries, hits, strict=True)
         }
-        bm25 = lexical.search(queries, k)
+        bm25 = lexical.search(queries, fetched)
+        for run in (dense, bm25):
+            for query_id, scores in run.items():
+                if query_id in own:
+                    scores.pop(query_id, None)
+                run[query_id] = dict(list(scores.items())[:k])
         depth = k
     else:
         dense = _pooled(retriever, queries, pools)

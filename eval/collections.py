@@ -7,7 +7,6 @@ fusion, and fused with that.
     run_collections(Path("data"), Path("collections"), CollectionsSettings())
 """
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.atomic_file import write_text
 from eval.collection_runs import BM25, DENSE, FUSION, beside, collection_runs, over
 from eval.comparison import Comparison, compare
-from eval.data import Run, write_run
+from eval.data import Run
 from eval.intervals import bootstrap_intervals
+from eval.judged_queries import (
+    JudgedQueries,
+    absent_passages,
+    judged_queries,
+    missing_notes,
+    own_ids,
+)
 from eval.provenance import package_versions
+from eval.result_folder import write_result
 from index.manifest import MANIFEST
 from rerank import BlockRanker
 from retrieval.build import IndexSettings, build_index
@@ -50,18 +56,23 @@ class CollectionsSettings:
 
 @dataclass(frozen=True)
 class CollectionReport:
-    """One collection's systems, compared with dense search; rerankers over the fusion with it."""
+    """One collection's systems, compared with dense search; rerankers over the fusion with it.
+
+    `notes` say what its judgments name and nobody has.
+    """
 
     name: str
     seen: bool
     comparison: Comparison
     over_fusion: Comparison
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Everything but the runs, for machines."""
         return {
             "collection": self.name,
             "seen_in_training": self.seen,
+            "notes": list(self.notes),
             "against_dense": self.comparison.as_json(),
             "against_fusion": self.over_fusion.as_json(),
         }
@@ -97,7 +108,8 @@ def run_collections(
     rankers = {name: BlockRanker.from_pretrained(name) for name in settings.rerank}
     for collection in found:
         target = out / collection.name
-        queries, qrels = _asked(collection, settings)
+        asked = _asked(collection, settings)
+        queries, qrels = asked.queries, asked.qrels
         if not queries:
             _say(f"{collection.name}: left out, no query has passages of several grades")
             continue
@@ -114,12 +126,18 @@ def run_collections(
         _say(f"{collection.name}: searching and reranking …")
         retriever = Retriever.open(target / "index")
         pools = qrels if settings.judged else None
-        runs = collection_runs(collection, retriever, queries, rankers, settings.k, pools)
+        known = set(retriever.index.ids)
+        notes = missing_notes(asked, absent_passages(qrels, known))
+        for note in notes:
+            _say(f"{collection.name}: {note}")
+        own = own_ids(qrels, known)
+        runs = collection_runs(collection, retriever, queries, rankers, settings.k, own, pools)
         report = CollectionReport(
             collection.name,
             collection.name in settings.seen,
             compare(qrels, runs, settings.measures, baseline=DENSE, all_pairs=False),
             compare(qrels, runs, settings.measures, baseline=FUSION, all_pairs=False),
+            tuple(notes),
         )
         _write(target / "judged" if settings.judged else target, report, runs, settings)
         yield report
@@ -178,37 +196,28 @@ def _gain(comparison: Comparison, system: str, measure: str) -> str:
     return f"{versus.difference:+.4f} [{versus.low:+.4f}, {versus.high:+.4f}]{star}"
 
 
-def _asked(
-    folder: Path, settings: CollectionsSettings
-) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+def _asked(folder: Path, settings: CollectionsSettings) -> JudgedQueries:
     """Queries with a relevant passage, evenly spread where there are more than wanted.
 
     For judged pools only those whose passages were not all judged alike; there may be none.
     """
     collection = load_collection(str(folder))
-    ids = []
-    for id_ in collection.queries:
-        grades = set(collection.qrels.get(id_, {}).values())
-        if max(grades, default=0) > 0 and (len(grades) > 1 or not settings.judged):
-            ids.append(id_)
-    if not ids and not settings.judged:
+    wanted = {}
+    for query_id, judged in collection.qrels.items():
+        grades = set(judged.values())
+        if max(grades) > 0 and (len(grades) > 1 or not settings.judged):
+            wanted[query_id] = judged
+    if not wanted and not settings.judged:
         raise ValueError(f"{folder}: no query has a relevant passage")
-    most = settings.max_queries
-    if most is not None and most < len(ids):
-        ids = [ids[place] for place in np.linspace(0, len(ids) - 1, most).astype(int)]
-    return {i: collection.queries[i] for i in ids}, {i: collection.qrels[i] for i in ids}
+    return judged_queries(collection.queries, wanted, settings.max_queries)
 
 
 def _write(
     target: Path, report: CollectionReport, runs: Mapping[str, Run], settings: CollectionsSettings
 ) -> None:
-    (target / "runs").mkdir(parents=True, exist_ok=True)
-    for name, run in runs.items():
-        file = name.replace(" ", "-").replace("/", "--")
-        write_run(target / "runs" / f"{file}.trec", run, f"blockseek-{file}")
+    files = {name.replace(" ", "-").replace("/", "--"): run for name, run in runs.items()}
     result = report.as_json() | {"settings": asdict(settings), "versions": package_versions()}
-    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(target / "result.json", f"{text}\n")
+    write_result(target, files, result, page=None)
 
 
 def _say(text: str) -> None:

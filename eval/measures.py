@@ -62,13 +62,15 @@ def evaluate(
     (so scores closer than that are ties), then the document id, descending. A query that the run
     lacks, or lists no passage for, counts 0.
 
-    Raises `ValueError` for an unknown measure, and where no query or no passage of the run is
-    known to the qrels: that is a wrong file, not a bad system.
+    Raises `ValueError` for an unknown measure, for a score that is not finite, for an id that C
+    code would cut or refuse (a NUL, half of a surrogate pair), and where no query or no passage of
+    the run is known to the qrels: that is a wrong file, not a bad system.
     """
     parsed = {name: parse_measure(name) for name in measures}
     if not parsed:
         raise ValueError("no measure named; name at least one, for example nDCG@10")
     check_overlap(qrels, run)
+    _check_values(qrels, run)
 
     query_ids = tuple(qrels)
     row_of = {query_id: row for row, query_id in enumerate(query_ids)}
@@ -148,6 +150,27 @@ def check_overlap(
             f"the qrels with {_first(p for grades in qrels.values() for p in grades)}; "
             "are the ids of the same collection and the same kind?"
         )
+
+
+def _check_values(
+    qrels: Mapping[str, Mapping[str, int]], run: Mapping[str, Mapping[str, float]]
+) -> None:
+    for query_id, grades in qrels.items():
+        scores = run.get(query_id, {})
+        finite = np.isfinite(np.fromiter(scores.values(), np.float64, len(scores)))
+        if not finite.all():
+            passage_id = list(scores)[int(np.argmin(finite))]
+            raise ValueError(
+                f"the score {scores[passage_id]} of passage {passage_id!r}, query {query_id!r}, is "
+                "not a finite number and cannot be ranked"
+            )
+        ids = "".join((query_id, *grades, *scores))
+        halves = not ids.isascii() and any("\ud800" <= c <= "\udfff" for c in ids)
+        if "\0" in ids or halves:
+            raise ValueError(
+                f"an id of query {query_id!r} has a control character or half of a surrogate pair; "
+                "ids are words of visible text"
+            )
 
 
 def trec_eval_order(scores: Mapping[str, float]) -> list[str]:

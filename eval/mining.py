@@ -7,10 +7,12 @@ Enters: a collection with judgments and an index. Leaves: examples with hard neg
 
 from collections.abc import Sequence
 
+from eval.judged_queries import own_ids
 from rerank.candidates import Candidate
 from rerank.examples import Example
 from rerank.mine import MiningCounts, MiningSettings, mined_examples
 from retrieval.corpora import load_collection
+from retrieval.pipeline import without_own
 from retrieval.retriever import Retriever
 
 
@@ -34,12 +36,17 @@ def mine_from_index(
     if not queries:
         raise ValueError(f"{collection}: no query of split {split} is judged")
     retriever = Retriever.open(index, device=device)
-    found = retriever.search(list(queries.values()), settings.depth)
+    known = frozenset(retriever.index.ids)
+    # A passage that is the query itself would make the hardest, and wrongest, negative.
+    own = own_ids(loaded.qrels, known)
+    found = retriever.search(list(queries.values()), settings.depth + bool(own))
     run = {
-        query_id: {hit.id: hit.score for hit in hits}
+        query_id: {
+            hit.id: hit.score
+            for hit in (without_own(hits, query_id) if query_id in own else hits)[: settings.depth]
+        }
         for query_id, hits in zip(queries, found, strict=True)
     }
-    known = frozenset(retriever.index.ids)
 
     def texts(ids: Sequence[str]) -> dict[str, Candidate]:
         passages = retriever.index.passages([id_ for id_ in ids if id_ in known])

@@ -16,7 +16,15 @@ import numpy as np
 
 from eval.data import Run
 from eval.intervals import Intervals, bootstrap_intervals
-from eval.measures import Evaluation, evaluate
+from eval.judged_queries import (
+    AbsentPassages,
+    JudgedQueries,
+    absent_passages,
+    judged_queries,
+    missing_notes,
+    own_ids,
+)
+from eval.measures import Evaluation, evaluate, parse_measure
 from eval.provenance import package_versions
 from index.records import Hit
 from rerank import BlockRanker, PassagesTruncatedWarning
@@ -30,7 +38,8 @@ class PipelineSettings:
     """What is run and measured.
 
     `filter` is a score, a filter's folder, or `index` for the one beside the index. `max_queries`
-    takes that many of the judged queries, evenly spread; None takes all.
+    takes that many of the judged queries, evenly spread; None takes all. Hits under the query's
+    own id are dropped, as BEIR does, unless they were judged for it or `keep_own` is set.
     """
 
     collection: str
@@ -42,6 +51,7 @@ class PipelineSettings:
     measures: tuple[str, ...] = ("nDCG@10", "RR@10", "R@100")
     device: str | None = None
     max_queries: int | None = None
+    keep_own: bool = False
     resamples: int = 10_000
     seed: int = 0
 
@@ -70,6 +80,8 @@ class PipelineReport:
 
     `truncated` counts the index's passages that are longer than the encoder reads,
     `at_reranker_limit` the passages found that fill, or are cut at, what the reranker reads.
+    Judged queries without a text are in every stage's `evaluation`, with 0. `own_hits` counts the
+    queries whose own passage was found and dropped.
     """
 
     settings: PipelineSettings
@@ -77,7 +89,15 @@ class PipelineReport:
     passages: int
     truncated: int
     at_reranker_limit: int
+    asked: JudgedQueries
+    absent: AbsentPassages
+    own_hits: int
     provenance: dict[str, str]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is missing, in sentences."""
+        return missing_notes(self.asked, self.absent, self.own_hits)
 
     def rows(self) -> tuple[list[str], list[list[str | float]]]:
         """Header and rows of the one table."""
@@ -102,27 +122,35 @@ class PipelineReport:
             "passages": self.passages,
             "truncated_passages": self.truncated,
             "passages_at_reranker_limit": self.at_reranker_limit,
+            "queries_without_text": list(self.asked.without_text),
+            "judged_passages": asdict(self.absent),
+            "own_hits_dropped": self.own_hits,
             "stages": [_stage_json(stage) for stage in self.stages],
             "provenance": self.provenance,
         }
 
 
 def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
-    """Run and measure; only judged queries are asked.
+    """Run and measure; only judged queries are asked, and all of them count.
 
     Raises `ValueError` when the collection, the index, the filter or the reranker can't be read,
-    or collection and index share no passage.
+    a measure or an id is bad, or collection and index share no passage: before a model runs.
     """
+    for measure in settings.measures:
+        parse_measure(measure)
     collection = load_collection(settings.collection, settings.split)
-    queries = {id_: text for id_, text in collection.queries.items() if id_ in collection.qrels}
-    if not queries:
+    asked = judged_queries(collection.queries, collection.qrels, settings.max_queries)
+    if not asked.queries:
         raise ValueError(f"{settings.collection}: no query of split {settings.split} is judged")
-    if settings.max_queries is not None and settings.max_queries < len(queries):
-        places = np.linspace(0, len(queries) - 1, settings.max_queries).astype(int)
-        ids = list(queries)
-        queries = {ids[place]: queries[ids[place]] for place in places}
-    qrels = {query_id: collection.qrels[query_id] for query_id in queries}
+    queries, qrels = asked.queries, asked.qrels
     retriever = Retriever.open(settings.index, device=settings.device)
+    known = set(retriever.index.ids)
+    absent = absent_passages(qrels, known)
+    if absent.absent == absent.judged:
+        raise ValueError(
+            f"{settings.collection} and the index {settings.index} share no passage: none that is "
+            "judged is in the index; is it of the same corpus?"
+        )
     relevance_filter = retriever.open_filter(settings.filter) if settings.filter else None
     ranker = None
     if settings.rerank is not None:
@@ -136,6 +164,7 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
             k=settings.k,
             relevance_filter=relevance_filter,
             reranker=ranker.rerank if ranker else None,
+            own=own_ids(qrels, known, settings.keep_own),
         )
     counts: dict[str, int] | None = None
     at_limit = 0
@@ -150,6 +179,9 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
         passages=manifest.passages,
         truncated=manifest.truncated,
         at_reranker_limit=at_limit,
+        asked=asked,
+        absent=absent,
+        own_hits=stages[0].own_hits,
         provenance=_provenance(settings, retriever),
     )
 

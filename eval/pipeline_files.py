@@ -5,17 +5,15 @@ Enters: a `PipelineReport`. Leaves: a folder; every file in it is whole or not t
     write_report(Path("out"), report)
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.atomic_file import write_text
-from eval.data import write_run
 from eval.pipeline import PipelineReport, StageReport
 from eval.plots import differences_plot, svg
+from eval.result_folder import write_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,13 +24,12 @@ _COLOURS = ("#4878a8", "#d08a3c", "#4f9d69")
 
 
 def write_report(folder: Path, report: PipelineReport, notes: Sequence[str] = ()) -> None:
-    """Write runs, result and report into `folder`; `notes` are paragraphs for the report's head."""
-    (folder / "runs").mkdir(parents=True, exist_ok=True)
-    for stage in report.stages:
-        write_run(folder / "runs" / f"{stage.name}.trec", stage.run, f"blockseek-{stage.name}")
-    text = json.dumps(report.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(folder / "result.json", f"{text}\n")
-    write_text(folder / "report.html", render_html(report, notes))
+    """Replace the result in `folder`; `notes` are paragraphs for the report's head.
+
+    Raises `ValueError` where that would replace a file that is no result of ours.
+    """
+    runs = {stage.name: stage.run for stage in report.stages}
+    write_result(folder, runs, report.as_json(), render_html(report, notes))
 
 
 def render_html(report: PipelineReport, notes: Sequence[str] = ()) -> str:
@@ -50,7 +47,7 @@ def render_html(report: PipelineReport, notes: Sequence[str] = ()) -> str:
     first, last = report.stages[0], report.stages[-1]
     return environment.get_template(TEMPLATE).render(
         report=report,
-        notes=notes,
+        notes=[*report.notes, *notes],
         header=header,
         rows=[[cell if isinstance(cell, str) else f"{cell:.4f}" for cell in row] for row in rows],
         intervals=_interval_rows(report.stages),

@@ -33,9 +33,11 @@ def udcg(
     sigmoid((1/k) * sum_i w_i (1 - a_i)), where a_i is the probability that the reader abstains
     given passage i alone, and w_i is `relevant_weight` or `irrelevant_weight`. The order of the
     passages does not matter. A context without passages scores `empty`. Raises `ValueError` for
-    probabilities outside [0, 1] and for sequences of different length.
+    probabilities outside [0, 1], for sequences of different length, and for a weight whose sign
+    would punish help or reward distraction.
     """
     _check(relevant, abstention)
+    check_weights(relevant_weight, irrelevant_weight)
     if not relevant:
         return empty
     # math.fsum is exact, so the order of the passages cannot move the last bit.
@@ -44,6 +46,17 @@ def udcg(
         for is_relevant, probability in zip(relevant, abstention, strict=True)
     )
     return _sigmoid(total / len(relevant))
+
+
+def check_weights(relevant_weight: float, irrelevant_weight: float) -> None:
+    """Raise `ValueError` for a weight that punishes help or rewards distraction, and for NaN."""
+    if not 0 <= relevant_weight < math.inf:
+        raise ValueError(f"the relevant weight is {relevant_weight:g}, wanted at least 0")
+    if not -math.inf < irrelevant_weight <= 0:
+        raise ValueError(
+            f"the irrelevant weight is {irrelevant_weight:g}, which rewards distraction: wanted at "
+            f"most 0 (the paper's gamma with its sign: --irrelevant-weight {-irrelevant_weight:g})"
+        )
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,7 @@ def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, st
     """The open index, the labelled hits of every query that found some, and the labels' source."""
     from retrieval.adapter.hits import label_hits, pack_labelled
     from retrieval.filter_labels import read_labels
+    from retrieval.pipeline import without_own
     from retrieval.retriever import Retriever
 
     queries, qrels, source = read_labels(
@@ -211,7 +212,12 @@ def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, st
     )
     retriever = Retriever.open(arguments.index, device=arguments.device)
     embeddings = retriever.encode_queries(list(queries.values()))
-    results = retriever.index.search(embeddings, arguments.k)
+    results = [
+        (hits if query_id in qrels[query_id] else without_own(hits, query_id))[: arguments.k]
+        for query_id, hits in zip(
+            queries, retriever.index.search(embeddings, arguments.k + 1), strict=True
+        )
+    ]
     scores, labels = label_hits(
         results,
         list(queries),

@@ -8,6 +8,7 @@ stage, and how long each took.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,11 +41,15 @@ Reranker = Callable[[str, Sequence[Passage]], Sequence[Scored]]
 
 @dataclass
 class StageHits:
-    """The hits of every query after one stage, and the stage's own milliseconds a query."""
+    """The hits of every query after one stage, and the stage's own milliseconds a query.
+
+    `own_hits` counts the queries whose own passage was found, and dropped, by this stage.
+    """
 
     name: str
     hits: dict[str, list[Hit]] = field(default_factory=dict)
     latency_ms: list[float] = field(default_factory=list)
+    own_hits: int = 0
 
 
 def run_pipeline(
@@ -54,11 +59,13 @@ def run_pipeline(
     k: int = 100,
     relevance_filter: RelevanceFilter | None = None,
     reranker: Reranker | None = None,
+    own: AbstractSet[str] = frozenset(),
 ) -> list[StageHits]:
     """Run every query by itself, as a user's arrives, and return the stages that ran, in order.
 
     The filter sees at least as many hits as it needs to judge one, and cuts among the first `k`;
     the reranker ranks what is kept. A query of which nothing is kept has no hits from there on.
+    Queries of `own` do not find the passage that has their own id: one more hit takes its place.
     """
     dense, kept, reranked = StageHits(DENSE), StageHits(FILTER), StageHits(RERANK)
     _warm_up(retriever, queries, reranker)
@@ -66,7 +73,11 @@ def run_pipeline(
     for query_id, query in tqdm(queries.items(), desc="queries", unit=" queries", disable=None):
         clock = _Clock()
         vector = retriever.encode_queries([query])
-        (found,) = retriever.index.search(vector, depth)
+        (found,) = retriever.index.search(vector, depth + (query_id in own))
+        if query_id in own:
+            others = without_own(found, query_id)
+            dense.own_hits += len(others) < len(found)
+            found = others[:depth]
         hits = dense.hits[query_id] = found[:k]
         dense.latency_ms.append(clock.lap_ms())
         if relevance_filter is not None:
@@ -80,6 +91,15 @@ def run_pipeline(
             ]
             reranked.latency_ms.append(clock.lap_ms())
     return [dense, *([kept] if relevance_filter else []), *([reranked] if reranker else [])]
+
+
+def without_own(hits: Sequence[Hit], query_id: str) -> list[Hit]:
+    """`hits` without the passage of the query's own id, their ranks closed up.
+
+    Some corpora (ArguAna, Quora) hold the query itself; finding it says nothing, and BEIR drops it.
+    """
+    others = [hit for hit in hits if hit.id != query_id]
+    return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]
 
 
 def _warm_up(retriever: Retriever, queries: Mapping[str, str], reranker: Reranker | None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from configs.command import Subparsers as Subparsers
+from configs.formats.shown import shown
 from eval.tables import Cell, csv_table, latex_table, text_table
 
 
@@ -31,7 +32,9 @@ def print_table(
     elif arguments.format == "latex":
         print(latex_table(header, rows))
     else:
-        print(text_table(header, rows))
+        # Ids and names are a stranger's; CSV and LaTeX are read by programs.
+        plain = [[shown(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+        print(text_table([shown(name) for name in header], plain))
 
 
 def print_json(value: Any) -> None:

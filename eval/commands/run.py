@@ -1,6 +1,7 @@
 """`python -m eval run COLLECTION --index DIR`: the whole pipeline on a collection, measured."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
@@ -25,6 +26,13 @@ def add_run_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("-k", type=int, help="hits searched for a query (100)")
     parser.add_argument("--measures", nargs="+", metavar="NAME", help="nDCG@10 RR@10 R@100")
+    parser.add_argument(
+        "--keep-own",
+        action="store_true",
+        default=None,
+        help="keep hits under the query's own id (dropped, as BEIR does: some corpora hold the "
+        "queries)",
+    )
     parser.add_argument("--device", help="cpu, cuda, ...")
     parser.add_argument(
         "--out", type=Path, help="folder for TREC runs, result.json and report.html"
@@ -38,10 +46,16 @@ def run_run(arguments: argparse.Namespace) -> None:
     from configs.settings import read_settings
     from eval.pipeline import PipelineSettings, evaluate_pipeline
     from eval.pipeline_files import write_report
+    from eval.result_folder import check_result_folder
 
     names = ("collection", "index", "split", "k", "filter", "rerank", "measures", "device")
-    settings = read_settings(PipelineSettings, **{name: getattr(arguments, name) for name in names})
+    options = {name: getattr(arguments, name) for name in (*names, "keep_own")}
+    settings = read_settings(PipelineSettings, **options)
+    if arguments.out:
+        check_result_folder(arguments.out)  # before a model runs
     report = evaluate_pipeline(settings)
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
     if arguments.out:
         write_report(arguments.out, report)
     if arguments.format == "json":

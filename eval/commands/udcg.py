@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
@@ -39,7 +38,7 @@ def add_udcg_parser(subparsers: Subparsers) -> None:
         "--irrelevant-weight",
         type=float,
         default=-1 / 3,
-        help="negative; the published samples were written with -0.333 (-1/3)",
+        help="at most 0: the paper's gamma, negated (-1/3; the published samples: -0.333)",
     )
     parser.add_argument(
         "--empty",
@@ -61,7 +60,7 @@ def add_udcg_parser(subparsers: Subparsers) -> None:
 
 def run_udcg(arguments: argparse.Namespace) -> None:
     """Score and print; write the examples where asked."""
-    from eval.udcg import EMPTY_SCORES
+    from eval.udcg import EMPTY_SCORES, check_weights
     from eval.udcg_file import (
         choose_model,
         read_examples,
@@ -70,6 +69,7 @@ def run_udcg(arguments: argparse.Namespace) -> None:
         write_examples,
     )
 
+    check_weights(arguments.relevant_weight, arguments.irrelevant_weight)
     examples = read_examples(arguments.file)
     if arguments.reader:
         examples = _with_reader(arguments, examples)
@@ -129,22 +129,22 @@ def _with_reader(arguments: argparse.Namespace, examples: "list[Example]") -> "l
 def _weights(
     arguments: argparse.Namespace, examples: "list[Example]", model: str
 ) -> "LearnedWeights | None":
+    from configs.formats.lines import read_json
     from eval.atomic_file import write_text
     from eval.udcg import LearnedWeights, learn_weights
     from eval.udcg_file import context_of
 
     if arguments.weights:
-        with Path(arguments.weights).open(encoding="utf-8") as file:
-            try:
-                fields = json.load(file)
-                return LearnedWeights(
-                    tuple(map(float, fields["relevant"])), tuple(map(float, fields["irrelevant"]))
-                )
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{arguments.weights}: expected an object with 'relevant' and 'irrelevant', "
-                    f"lists of numbers ({error})"
-                ) from None
+        fields = read_json(arguments.weights)
+        try:
+            return LearnedWeights(
+                tuple(map(float, fields["relevant"])), tuple(map(float, fields["irrelevant"]))
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{arguments.weights}: expected an object with 'relevant' and 'irrelevant', "
+                f"lists of numbers ({error})"
+            ) from None
     if not arguments.learn:
         return None
     contexts, accuracies = [], []

@@ -129,6 +129,23 @@ def test_ids_that_match_nothing_name_both_sides():
     assert "'d1'" in str(error.value)
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf")])
+def test_a_score_that_is_not_finite_is_refused_as_the_reader_refuses_it(score):
+    with pytest.raises(ValueError, match="of passage 'b', query 'q', is not a finite number"):
+        evaluate({"q": {"a": 1}}, {"q": {"a": 1.0, "b": score}}, ["nDCG@10"])
+
+
+@pytest.mark.parametrize("id_", ["a\0b", "\ud800"])
+def test_an_id_that_c_code_would_cut_is_refused(id_):
+    for qrels, run in (
+        ({"q": {"a": 1, id_: 1}}, {"q": {"a": 1.0}}),
+        ({"q": {"a": 1}}, {"q": {"a": 1.0, id_: 0.5}}),
+        ({id_: {"a": 1}}, {id_: {"a": 1.0}}),
+    ):
+        with pytest.raises(ValueError, match="ids are words of visible text"):
+            evaluate(qrels, run, ["nDCG@10"])
+
+
 def test_empty_sides_are_errors():
     for qrels, run in [({}, {"q": {"a": 1.0}}), ({"q": {"a": 1}}, {})]:
         with pytest.raises(ValueError, match="no query"):

@@ -1,11 +1,15 @@
 """The whole path on a made collection: real encoder, real FAISS, real reranker."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from configs.command import run_command
+from eval.__main__ import build_parser
 from eval.data import read_run
 from eval.measures import evaluate
 from eval.pipeline import PipelineSettings, evaluate_pipeline
@@ -39,6 +43,9 @@ def collection(tmp_path_factory) -> Path:
             file.write(json.dumps({"_id": id_, "text": text}) + "\n")
     lines = [f"{query_id}\t{query_id.removeprefix('q-')}\t1" for query_id in QUESTIONS]
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines))
+    (folder / "qrels" / "twice.tsv").write_text(
+        "query-id\tcorpus-id\tscore\nq-tea\ttea\t1\nq-tea\ttea\t0\n"
+    )
     return folder
 
 
@@ -103,6 +110,96 @@ def test_the_files_say_what_the_report_says(collection, made_index, tmp_path):
     ).replace("http://creativecommons.org", "")
 
 
+def judge(collection, folder, qrels, **more):
+    """A copy of the collection with other judgments, and more queries or passages."""
+    shutil.copytree(collection, folder)
+    lines = [f"{q}\t{p}\t{grade}" for q, grades in qrels.items() for p, grade in grades.items()]
+    text = "query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n"
+    (folder / "qrels" / "test.tsv").write_text(text)
+    for name, rows in more.items():
+        with (folder / f"{name}.jsonl").open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    return folder
+
+
+def test_a_judged_query_without_text_counts_zero_as_in_the_run_it_wrote(
+    collection, made_index, tmp_path, capsys
+):
+    qrels = {"q-tea": {"tea": 1}, "q-bread": {"bread": 2, "gone": 1}, "q-lost": {"violin": 1}}
+    folder = judge(collection, tmp_path / "lost", qrels)
+    command = ["run", str(folder), "--index", made_index, "--out", str(tmp_path / "out")]
+    options = ["--measures", "nDCG@10", "--json"]
+    assert run_command(build_parser(), [*command, *options]) == 0
+    printed = capsys.readouterr()
+    assert "note: 1 judged queries have no text and count 0: q-lost" in printed.err
+    assert "note: 1 of 4 judged passages are not in the index, 1 of them relevant" in printed.err
+    result = json.loads(printed.out)
+    assert result["queries"] == 3
+    assert result["queries_without_text"] == ["q-lost"]
+    assert result["judged_passages"] == {"judged": 4, "absent": 1, "relevant": 1}
+    run = str(tmp_path / "out" / "runs" / "dense.trec")
+    assert run_command(build_parser(), ["measure", str(folder), run, *options]) == 0
+    measured = json.loads(capsys.readouterr().out)["measures"]["nDCG@10"]["mean"]
+    assert result["stages"][0]["measures"]["nDCG@10"]["mean"] == measured
+    ideal = 2 + 1 / np.log2(3)
+    assert measured == pytest.approx((1 + 2 / ideal + 0) / 3)
+    assert "q-lost" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_passage_of_a_querys_own_id_is_dropped_unless_it_was_judged(collection, tmp_path):
+    own = [{"_id": id_, "title": "", "text": text} for id_, text in QUESTIONS.items()]
+    qrels = {"q-tea": {"tea": 1}, "q-bread": {"bread": 1, "q-bread": 1}, "q-stars": {"stars": 1}}
+    folder = judge(collection, tmp_path / "own", qrels, corpus=own)
+    build_index(str(folder), tmp_path / "index", IndexSettings())
+    asked = settings(folder, str(tmp_path / "index"), k=3, rerank="minilm")
+    report = evaluate_pipeline(asked)
+    assert report.own_hits == 2
+    assert any("2 queries found the passage of their own id" in note for note in report.notes)
+    for stage in report.stages:
+        assert all(len(hits) == 3 for hits in stage.run.values())
+        assert "q-tea" not in stage.run["q-tea"]
+        assert "q-bread" in stage.run["q-bread"]
+    assert report.stages[0].evaluation.means["RR@10"] == 1
+    kept = evaluate_pipeline(replace(asked, keep_own=True, rerank=None))
+    assert kept.own_hits == 0
+    assert max(kept.stages[0].run["q-tea"], key=kept.stages[0].run["q-tea"].get) == "q-tea"
+
+
+def test_a_result_folder_holds_its_own_result_alone(collection, made_index, tmp_path):
+    out = tmp_path / "out"
+    write_report(out, evaluate_pipeline(settings(collection, made_index, rerank="minilm")))
+    assert {path.name for path in (out / "runs").iterdir()} == {"dense.trec", "rerank.trec"}
+    (out / "notes.txt").write_text("mine")
+    dense = evaluate_pipeline(settings(collection, made_index))
+    write_report(out, dense)
+    assert {path.name for path in (out / "runs").iterdir()} == {"dense.trec"}
+    assert {path.name for path in out.iterdir()} == {
+        "runs", "result.json", "report.html", "notes.txt",
+    }  # fmt: skip
+    before = (out / "result.json").read_bytes()
+    (out / "runs" / "baseline.trec").write_text("q-tea Q0 tea 1 1.0 mine\n")
+    with pytest.raises(ValueError, match=r"baseline\.trec is there already and no result"):
+        write_report(out, dense)
+    assert (out / "result.json").read_bytes() == before
+    assert (out / "runs" / "baseline.trec").exists()
+    command = ["run", str(collection), "--index", made_index, "--out", str(out)]
+    assert run_command(build_parser(), command) == 2
+
+
+def test_ids_are_checked_before_a_model_runs(collection, made_index, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "retrieval.encoder.Encoder._encode", lambda *_: pytest.fail("a model ran before the check")
+    )
+    folder = judge(collection, tmp_path / "bad", {"q-tea": {"tea": 1}})
+    with (folder / "queries.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "q bad", "text": "two words"}) + "\n")
+    with pytest.raises(ValueError, match=r"queries\.jsonl:5: id 'q bad' has white space"):
+        evaluate_pipeline(settings(folder, made_index))
+    folder = judge(collection, tmp_path / "none", {"q-tea": {"elsewhere": 1}})
+    with pytest.raises(ValueError, match="share no passage"):
+        evaluate_pipeline(settings(folder, made_index))
+
+
 def test_sampled_queries_are_the_same_every_time(collection, made_index):
     runs = [
         evaluate_pipeline(settings(collection, made_index, max_queries=2)).stages[0].run
@@ -127,9 +224,10 @@ def test_hits_come_ordered_by_score_then_id(made_index):
     ("changes", "message"),
     [
         ({"collection": "no-such-folder-or-id"}, "is no file, no folder"),
-        ({"split": "dev"}, "has no qrels/dev.tsv; its splits: test"),
+        ({"split": "dev"}, "has no qrels/dev.tsv; its splits: test, twice"),
         ({"index": "nowhere"}, "nowhere does not exist"),
         ({"filter": "index"}, "no filter at"),
+        ({"split": "twice"}, "twice.tsv:3: passage 'tea' of query 'q-tea' is judged a second time"),
         ({"measures": ("nDGC@10",)}, "unknown measure 'nDGC@10'"),
     ],
 )

@@ -36,6 +36,14 @@ def test_relevant_helps_and_distractors_harm():
     assert udcg([True, False], [0.2, 0.5]) < base
 
 
+@pytest.mark.parametrize("weights", [(1.0, 0.333), (1.0, math.nan), (-1.0, -0.3), (1.0, math.inf)])
+def test_a_weight_that_rewards_distraction_is_refused(weights):
+    relevant, irrelevant = weights
+    with pytest.raises(ValueError, match="weight is"):
+        udcg([True], [0.5], relevant_weight=relevant, irrelevant_weight=irrelevant)
+    assert udcg([False], [0.5], irrelevant_weight=0.0) == 0.5
+
+
 def test_empty_context_is_what_the_caller_says():
     assert udcg([], []) == 0.0
     assert udcg([], [], empty=0.5) == 0.5

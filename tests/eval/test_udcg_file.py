@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from configs.command import run_command
 from eval.__main__ import build_parser
 from eval.commands.udcg import run_udcg
 from eval.udcg_file import choose_model, examples_from_run, read_examples, score_examples
@@ -119,6 +120,11 @@ def test_several_readers_must_be_named(file):
     with pytest.raises(ValueError, match="'third'"):
         choose_model(examples, "third")
     assert choose_model(examples, "other") == "other"
+
+
+def test_gamma_with_the_papers_sign_is_refused_before_a_file_is_read(capsys):
+    assert run_command(build_parser(), ["udcg", "none.json", "--irrelevant-weight", ".333"]) == 2
+    assert "--irrelevant-weight -0.333" in capsys.readouterr().err
 
 
 def test_examples_from_a_run_keep_its_order_and_count_unjudged_as_irrelevant():

@@ -107,6 +107,8 @@ def test_the_command_writes_a_training_file_and_its_record(run_module, files, tm
     [
         ("run", "q1 Q0 b 1 high x\n", "run:1: the score 'high' is not a finite number"),
         ("qrels", "q1 0 a\n", "qrels:1: 3 columns where 4 white-space-separated ones"),
+        ("run", "q1 Q0 b 1 2 x\nq1 Q0 b 2 1 x\n", "run:2: passage 'b' is listed a second time"),
+        ("qrels", "q1 0 a 1\nq1 0 a 0\n", "qrels:2: passage 'a' of query 'q1' is judged a second"),
         ("qrels", "q1 0 z 1\n", "nothing to train on: 1 queries have no relevant passage"),
         ("corpus", "{broken", "corpus:1: broken JSON"),
         ("queries", '{"text": "no id"}', "queries:1: no id: none of the fields _id, id"),
