@@ -202,7 +202,7 @@ def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, st
     from retrieval.pipeline import without_own
     from retrieval.retriever import Retriever
 
-    queries, qrels, source = read_labels(
+    queries, qrels, source, without_text = read_labels(
         collection=arguments.collection,
         split=arguments.split,
         queries=arguments.queries,
@@ -210,6 +210,12 @@ def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, st
         known_items=arguments.known_items,
         source=arguments.labels,
     )
+    if without_text:
+        shown = ", ".join(without_text[:5]) + (", ..." if len(without_text) > 5 else "")
+        print(
+            f"note: {len(without_text)} judged queries have no text and are left out: {shown}",
+            file=sys.stderr,
+        )
     retriever = Retriever.open(arguments.index, device=arguments.device)
     embeddings = retriever.encode_queries(list(queries.values()))
     results = [

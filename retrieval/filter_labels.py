@@ -16,11 +16,15 @@ from retrieval.adapter.fit import KNOWN_ITEM, LABEL_SOURCES, QRELS
 
 
 class QueryLabels(NamedTuple):
-    """Query text by id, grades by query and passage id, and where the grades come from."""
+    """Query text by id, grades by query and passage id, and where the grades come from.
+
+    `without_text` are judged queries that nobody can ask: no filter is fitted or measured on them.
+    """
 
     queries: dict[str, str]
     qrels: dict[str, dict[str, int]]
     source: str
+    without_text: tuple[str, ...] = ()
 
 
 def read_labels(
@@ -67,7 +71,8 @@ def read_labels(
     labelled = {query_id: text for query_id, text in texts.items() if query_id in grades}
     if not labelled:
         raise ValueError("no query has a judgement: the ids of queries and qrels do not meet")
-    return QueryLabels(labelled, grades, source or QRELS)
+    without_text = tuple(query_id for query_id in grades if query_id not in texts)
+    return QueryLabels(labelled, grades, source or QRELS, without_text)
 
 
 def _known_items(path: Path) -> QueryLabels:

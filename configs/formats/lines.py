@@ -124,11 +124,13 @@ def _decoded(line: bytes) -> str | None:
 
 def _opened(path: PathLike | None) -> AbstractContextManager[io.BufferedReader]:
     if path is None:
-        # Left open: stdin belongs to the process. A caller's stand-in for it may hold text alone.
-        plain: Any = getattr(sys.stdin, "buffer", None)
-        if plain is None:
-            plain = io.BytesIO(sys.stdin.read().encode("utf-8", "surrogatepass"))
-        return nullcontext(plain if hasattr(plain, "peek") else io.BufferedReader(plain))
+        # Left open: stdin belongs to the process.
+        buffer: Any = getattr(sys.stdin, "buffer", None)
+        if hasattr(buffer, "peek"):
+            return nullcontext(buffer)
+        # A caller's stand-in, which may hold text alone.
+        content = buffer.read() if buffer else sys.stdin.read().encode("utf-8", "surrogatepass")
+        return io.BufferedReader(io.BytesIO(content))
     file = Path(path)
     if file.is_dir():
         raise ValueError(f"{path} is a folder, wanted a file")

@@ -12,6 +12,8 @@ from index.records import Passage
 from retrieval.corpora.records import Record
 
 _ROWS_PER_BATCH = 4096
+# What the library raises for bytes that are no Parquet; names that are not UTF-8 among them.
+_DAMAGE = (pa.ArrowException, OSError, ValueError)
 
 
 def read_parquet(path: Path) -> Iterator[Record]:
@@ -23,7 +25,7 @@ def read_parquet(path: Path) -> Iterator[Record]:
     try:
         file = pq.ParquetFile(path)
         names = set(file.schema_arrow.names)
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path} is no Parquet file: {_reason(error)}") from None
     id_field = next((name for name in ID_FIELDS if name in names), None)
     text_field = next((name for name in TEXT_FIELDS if name in names), None)
@@ -39,7 +41,7 @@ def read_parquet(path: Path) -> Iterator[Record]:
             for fields in batch.to_pylist():
                 row += 1
                 yield _record(f"{path}:row {row}", fields)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path} is damaged after row {row}: {_reason(error)}") from None
 
 

@@ -26,7 +26,9 @@ def test_a_judges_grades_replace_the_collections(collection, tmp_path):
     judged = tmp_path / "judge.txt"
     judged.write_text("q2 0 p9 3\n")
     found = read_labels(collection=str(collection), qrels=judged, source="pseudo:judge")
-    assert found == ({"q2": "query 2"}, {"q2": {"p9": 3}}, "pseudo:judge")
+    assert found == ({"q2": "query 2"}, {"q2": {"p9": 3}}, "pseudo:judge", ())
+    judged.write_text("q2 0 p9 3\nlost 0 p9 1\n")
+    assert read_labels(collection=str(collection), qrels=judged).without_text == ("lost",)
 
 
 def test_known_items_are_pseudo_labels(tmp_path):
