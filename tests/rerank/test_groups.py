@@ -2,12 +2,10 @@
 
 import itertools
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from allocation import peak_bytes
 from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores
 
 from rerank import BlockRanker
@@ -118,10 +116,13 @@ def test_a_query_that_leaves_no_room_is_one_sentence(llama):
 def test_a_thousand_passages_in_bounded_memory(tmp_path):
     """A wide feed-forward layer makes what one prompt takes plain: ten times the groups'."""
     folder = save_model(tmp_path, "Llama", "smollm2", intermediate_size=8192, num_hidden_layers=2)
-    script = Path(__file__).with_name("peak_memory.py")
-    run = subprocess.run(
-        [sys.executable, script, folder], capture_output=True, text=True, check=True, timeout=600
-    )
-    grouped, whole = map(float, run.stdout.split())
-    assert grouped < 200
-    assert whole > 2 * grouped
+    backbone = load_ranker(folder).backbone
+    passages = [f"Pear number {i} fell." for i in range(1000)]
+
+    def peak(max_tokens):
+        ranker = BlockRanker(backbone, max_tokens=max_tokens)
+        return peak_bytes(lambda: ranker.rerank("who?", passages))
+
+    grouped = peak(1024)
+    assert grouped < 128 * 2**20
+    assert peak(10**6) > 10 * grouped
