@@ -1,12 +1,20 @@
 """Fixtures that more than one package's tests use."""
 
+import io
 import os
+import random
+import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
+import hypothesis
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -18,6 +26,38 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
 RunModule = Callable[..., subprocess.CompletedProcess[str]]
+
+# Hypothesis watches the clock unless told otherwise, and a busy machine would fail its tests.
+hypothesis.settings.register_profile(
+    "no clock",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
+hypothesis.settings.load_profile("no clock")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests, and the processes they start, a home folder of their own.
+
+    What libraries and we keep between runs (converted models, lists of fonts, compiled kernels)
+    lands in pytest's cache, and nothing of the user's is read. Whoever turns that cache off keeps
+    their own home.
+    """
+    if hasattr(config, "cache"):
+        home = config.cache.mkdir("home")
+        os.environ |= {"HOME": str(home), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis")}
+        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+            os.environ.pop(name, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let no test see how many random numbers the others drew."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -31,23 +71,69 @@ def data_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def run_module() -> RunModule:
-    """Run `python -m MODULE ARGUMENTS` as a user does: a process of its own, in the repository."""
+    """Do in this process what `python -m MODULE ARGUMENTS` does: a new one imports for seconds.
 
-    def run(
-        *arguments: object, stdin: str = "", **environment: str
-    ) -> subprocess.CompletedProcess[str]:
+    `stdin` holds bytes that are no UTF-8 as surrogates ("\\udcff"), as Python's own arguments do.
+    """
+
+    def run(module: str, *arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [module, *map(str, arguments)]
+        out, err = _stream(), _stream(errors="backslashreplace")
+        with (
+            redirect_stdout(out),
+            redirect_stderr(err),
+            patch.object(sys, "stdin", _stream(stdin)),
+            patch.object(sys, "argv", command),
+            _plain_warnings(),
+            pytest.raises(SystemExit) as ended,
+        ):
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        printed = (stream.buffer.getvalue().decode() for stream in (out, err))
+        return subprocess.CompletedProcess(command, ended.value.code or 0, *printed)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_process() -> RunModule:
+    """`run_module` in a process of its own, for the few tests whose point that is."""
+
+    def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *map(str, arguments)],
             input=stdin,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             cwd=ROOT,
-            env={**os.environ, **environment},
             timeout=300,
             check=False,
         )
 
     return run
+
+
+def _stream(text: str = "", errors: str = "strict") -> io.TextIOWrapper:
+    content = io.BytesIO(text.encode(errors="surrogateescape"))
+    return io.TextIOWrapper(content, "utf-8", errors, write_through=True)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print warnings to stderr, and only those that Python shows when pytest does not run it."""
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        for hidden in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
+            warnings.simplefilter("ignore", hidden)
+        warnings.simplefilter("ignore", ResourceWarning)
+        # A test may have imported the module before; a new process has not.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")
+        warnings.showwarning = show
+        yield
 
 
 @pytest.fixture(scope="session")
