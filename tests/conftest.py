@@ -69,6 +69,17 @@ def data_folder() -> Path:
     return folder
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread, as a process of ours does under OMP_NUM_THREADS=1."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def run_module() -> RunModule:
     """Do in this process what `python -m MODULE ARGUMENTS` does: a new one imports for seconds.

@@ -1,4 +1,4 @@
-"""`--help` answers at once: nothing heavy is imported, and little is done, before a command runs."""
+"""`--help` answers at once: nothing heavy is imported and little is done before a command runs."""
 
 import json
 import subprocess
