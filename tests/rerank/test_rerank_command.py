@@ -41,8 +41,8 @@ def objects(out):
     return [json.loads(line) for line in out.split("\n") if line]  # U+2028 ends no line of JSON
 
 
-def test_rank_as_a_user_calls_it(run_module, tmp_path):
-    found = run_module("rerank", "rank", "who wrote Faust?", "--json", stdin="\n".join(LINES))
+def test_rank_as_a_user_calls_it(run_process, tmp_path):
+    found = run_process("rerank", "rank", "who wrote Faust?", "--json", stdin="\n".join(LINES))
     assert found.returncode == 0, found.stderr
     output = json.loads(found.stdout)
     assert (output["model"], output["query"]) == (DEFAULT_RERANKER, "who wrote Faust?")
@@ -92,8 +92,8 @@ def test_decode_answers_with_log_probabilities(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_decode_with_a_real_language_model(run_module):
-    found = run_module("rerank", "rank", QUERY, "--mode", "decode", stdin="\n".join(LINES))
+def test_decode_with_a_real_language_model(run_process):
+    found = run_process("rerank", "rank", QUERY, "--mode", "decode", stdin="\n".join(LINES))
     assert found.returncode == 0, found.stderr
     assert len(found.stdout.splitlines()) == 3
 

@@ -1,4 +1,4 @@
-"""`python -m retrieval.index` as a process of its own: what it prints and how it ends."""
+"""`python -m retrieval.index`: what it prints and how it ends, in a process where that matters."""
 
 import json
 import shutil
@@ -33,8 +33,8 @@ def test_build_info_and_verify(run_module, tmp_path, made_corpus, tiny_encoder):
     _fails(run_module("retrieval.index", "verify", out), "parquet has changed", code=1)
 
 
-def test_one_query_and_several(run_module, made_index):
-    found = run_module("retrieval.index", "search", made_index, "text 7", "title", "-k", 2)
+def test_one_query_and_several(run_process, made_index):
+    found = run_process("retrieval.index", "search", made_index, "text 7", "title", "-k", 2)
     assert found.returncode == 0, found.stderr
     lines = found.stdout.splitlines()
     assert (lines[0], lines[3], len(lines)) == ("query 1: text 7", "query 2: title", 6)
@@ -106,14 +106,14 @@ def test_a_duplicate_id_is_told_or_skipped(run_module, tmp_path, tiny_encoder):
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
-def test_debug_shows_the_traceback_on_either_side_of_the_command(run_module, tmp_path, place):
+def test_debug_shows_the_traceback_on_either_side_of_the_command(run_process, tmp_path, place):
     command = ["info", tmp_path]
     command = ["--debug", *command] if place == "before" else [*command, "--debug"]
-    found = run_module("retrieval.index", *command)
+    found = run_process("retrieval.index", *command)
     assert found.returncode == 2
     assert "Traceback" in found.stderr
     assert found.stderr.splitlines()[-1].startswith("error: ")
-    _fails(run_module("retrieval.index", "info", tmp_path), "is no index: it has no manifest.json")
+    _fails(run_process("retrieval.index", "info", tmp_path), "is no index: it has no manifest.json")
 
 
 def test_bad_searches(run_module, made_index, tmp_path):
@@ -127,7 +127,7 @@ def test_bad_searches(run_module, made_index, tmp_path):
 
 
 def test_an_encoder_that_changed_in_its_place_is_refused(
-    run_module, tmp_path, made_corpus, tiny_encoder
+    run_process, tmp_path, made_corpus, tiny_encoder
 ):
     from retrieval.build import IndexSettings, build_index
 
@@ -138,5 +138,5 @@ def test_an_encoder_that_changed_in_its_place_is_refused(
     weights = load_file(file)
     name = min(weights)
     save_file(weights | {name: weights[name] + 1}, file, metadata={"format": "pt"})
-    found = run_module("retrieval.index", "search", tmp_path / "index", "query")
+    found = run_process("retrieval.index", "search", tmp_path / "index", "query")
     _fails(found, "not by another revision or setting of it")
