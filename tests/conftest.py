@@ -1,5 +1,6 @@
 """Fixtures that more than one package's tests use."""
 
+import gc
 import io
 import os
 import random
@@ -49,6 +50,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ |= {"HOME": str(home), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis")}
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
             os.environ.pop(name, None)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what the test files imported: all of it stays to the end.
+
+    Every whole collection walks it otherwise, and statsmodels asks for one at each correction.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
