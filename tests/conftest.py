@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from index.records import Passage
     from rerank import BlockRanker
 
 # Tests never reach for a model hub: what they need is installed or made on the spot.
@@ -155,6 +156,14 @@ def _plain_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")
         warnings.showwarning = show
         yield
+
+
+@pytest.fixture(scope="session")
+def python_docs() -> "list[Passage]":
+    """The corpus `pydoc`, whole: it takes seconds to read."""
+    from retrieval.corpora import open_corpus
+
+    return list(open_corpus("pydoc"))
 
 
 @pytest.fixture(scope="session")

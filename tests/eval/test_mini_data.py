@@ -12,7 +12,6 @@ from eval.mini_data.build import MiniDataSettings, build_mini_data
 from eval.mini_data.pairs import Pairs
 from rerank import BlockRanker
 from rerank.examples import read_examples
-from retrieval.corpora import open_corpus
 
 COLOURS = ["red", "green", "blue", "black", "white", "brown", "golden", "silver", "grey", "pink"]
 ANIMALS = ["horse", "mouse", "goose", "whale", "tiger", "spider", "salmon", "beetle", "donkey"]
@@ -89,10 +88,9 @@ def test_sources_that_are_missing_say_how_to_get_them(tmp_path):
         sources.squad(tmp_path)
 
 
-def test_documentation_that_the_demo_asks_for_is_no_training_text(monkeypatch):
-    passages = list(open_corpus("pydoc"))
-    monkeypatch.setattr(sources, "open_corpus", lambda _: passages)
-    asked = {item.query for item in draw_known_items(passages, 500)}
+def test_documentation_that_the_demo_asks_for_is_no_training_text(python_docs, monkeypatch):
+    monkeypatch.setattr(sources, "open_corpus", lambda _: python_docs)
+    asked = {item.query for item in draw_known_items(python_docs, 500)}
     queries = {query for query, _ in sources.pydoc().queries}
     assert len(queries) > 1000
     assert not asked & queries

@@ -113,10 +113,9 @@ def test_an_ir_datasets_dataset(tmp_path):
     assert TrecQrel._fields[:3] == ("query_id", "doc_id", "relevance")
 
 
-def test_pydoc_is_large_unique_and_the_same_in_every_process():
-    once = list(open_corpus("pydoc"))
-    assert len(once) >= 10_000
-    assert len({passage.id for passage in once}) == len(once)
+def test_pydoc_is_large_unique_and_the_same_in_every_process(python_docs):
+    assert len(python_docs) >= 10_000
+    assert len({passage.id for passage in python_docs}) == len(python_docs)
     program = """
 import hashlib
 from retrieval.corpora import open_corpus
@@ -126,8 +125,8 @@ print(hashlib.sha256(repr(list(open_corpus("pydoc"))).encode()).hexdigest())
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     command = [sys.executable, "-c", program]
     other = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert other.stdout.strip() == hashlib.sha256(repr(once).encode()).hexdigest()
-    assert "json.dumps" in {passage.id for passage in once}
+    assert other.stdout.strip() == hashlib.sha256(repr(python_docs).encode()).hexdigest()
+    assert "json.dumps" in {passage.id for passage in python_docs}
 
 
 def test_pydoc_of_named_packages():
