@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from index.faiss_index import read_faiss, search_faiss
-from index.manifest import Manifest
+from index.manifest import FAISS_FILE, Manifest
 from index.records import Hit, Passage
 from index.shards import PassageStore, VectorTable
-
-FAISS_FILE = "vectors.faiss"
 
 
 class DenseIndex:
@@ -26,9 +24,10 @@ class DenseIndex:
         self.folder = folder
         self.manifest = manifest
         data = folder / manifest.data
-        self._faiss = read_faiss(data / FAISS_FILE)
+        dimension = manifest.encoder.dimension
+        self._faiss = read_faiss(data, FAISS_FILE, dimension, manifest.passages)
         self._store = PassageStore(data, manifest.shards)
-        self.vectors = VectorTable(data, manifest.shards)
+        self.vectors = VectorTable(data, manifest.shards, dimension)
 
     @classmethod
     def open(cls, folder: Path | str) -> "DenseIndex":
@@ -37,12 +36,11 @@ class DenseIndex:
         manifest = Manifest.read(folder)
         try:
             return cls(folder, manifest)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, ValueError) as error:
             if Manifest.read(folder) != manifest:
                 return cls.open(folder)  # a build has just replaced it
-            reason = str(error).strip().splitlines()[-1]
             raise ValueError(
-                f"the index in {folder} is damaged ({reason}); build it again with --overwrite"
+                f"the index in {folder} is damaged ({error}); build it again with --overwrite"
             ) from None
 
     def __len__(self) -> int:

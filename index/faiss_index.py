@@ -5,11 +5,14 @@ Enters: unit vectors, shard by shard. Leaves: row numbers and inner products (= 
     choose_factory(10_000)  # "Flat"
 """
 
+import re
 from pathlib import Path
+from typing import BinaryIO
 
 import faiss
 import numpy as np
 
+from index.files import file_of
 from index.shards import VectorTable
 
 AUTO = "auto"
@@ -55,10 +58,9 @@ def build_faiss(factory: str, dimension: int, vectors: VectorTable) -> faiss.Ind
         for part in vectors.parts:
             built.add(part)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
         raise ValueError(
             f"FAISS can't build {factory!r} over {len(vectors)} vectors of {dimension} "
-            f"dimensions: {reason}"
+            f"dimensions: {_reason(error)}"
         ) from None
     finally:
         faiss.omp_set_num_threads(threads)
@@ -108,6 +110,8 @@ def search_faiss(
         again = []
         for place, query_rows in zip(open_, rows, strict=True):
             found = query_rows[query_rows >= 0]
+            if len(found) and found.max() >= len(vectors):
+                raise ValueError(f"the FAISS index is damaged: it has a row {found.max()}")
             scores = (vectors[found] * queries[place]).sum(axis=1)
             last = -np.partition(-scores, k - 1)[k - 1] if len(found) > k else -np.inf
             if not whole and len(found) == fetched and scores.min() == last:
@@ -125,12 +129,42 @@ def is_exact(factory: str) -> bool:
     return factory == "Flat" or (factory.startswith("HNSW") and factory.endswith("Flat"))
 
 
-def read_faiss(path: Path) -> faiss.Index:
-    """Read an index from `path`, onto the GPUs when this faiss has any."""
-    read = faiss.read_index(str(path))
+def write_faiss(built: faiss.Index, file: BinaryIO) -> None:
+    """Write an index into an open file.
+
+    FAISS's own writer says nothing when the disk is full and the last buffer is lost.
+    """
+    faiss.write_index(built, faiss.PyCallbackIOWriter(file.write))
+
+
+def read_faiss(data: Path, name: str, dimension: int, passages: int) -> faiss.Index:
+    """Read the index `name` in the folder `data`, onto the GPUs when this faiss has any.
+
+    Raises `ValueError` when it is damaged, or holds anything but the inner products of `passages`
+    vectors of that dimension.
+    """
+    # The flags keep lists that lie in another file from being looked for elsewhere, or written.
+    flags = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
+    try:
+        read = faiss.read_index(str(file_of(data, name)), flags)
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(f"{name} can't be read: {_reason(error)}") from None
+    found = (read.ntotal, read.d, read.metric_type, read.is_trained)
+    if found != (passages, dimension, faiss.METRIC_INNER_PRODUCT, True):
+        raise ValueError(
+            f"{name} holds {read.ntotal} vectors of {read.d} dimensions under FAISS's metric "
+            f"{read.metric_type}, wanted {passages} of {dimension} under "
+            f"{faiss.METRIC_INNER_PRODUCT}"
+        )
     if getattr(faiss, "get_num_gpus", lambda: 0)() > 0 and "HNSW" not in type(read).__name__:
         read = faiss.index_cpu_to_all_gpus(read)
     return read
+
+
+def _reason(error: Exception) -> str:
+    """What FAISS complains of, without where in its own code."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
 
 
 def exact_search(queries: np.ndarray, vectors: VectorTable, k: int) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Write files so that a reader, or a killed writer, never sees half of one.
+"""Write files so that a reader, or a killed writer, never sees half of one; find them again.
 
-Enters: bytes, or a function that writes a path. Leaves: a file that appeared by rename.
+Enters: bytes, or a function that fills a file. Leaves: a file that appeared by rename.
 """
 
 import contextlib
@@ -9,19 +9,45 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+LOCK = ".lock"
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, put it on the disk, rename it to `path`."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, put it on the disk, rename it to `path`.
+
+    Raises `OSError` naming `path` when the disk is full, say.
+    """
+    unfinished = unfinished_name(path)
     try:
-        write(unfinished)
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with naming(path):
+            # Made anew: a link of that name would have its target overwritten.
+            unfinished.unlink(missing_ok=True)
+            with unfinished.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def unfinished_name(path: Path) -> Path:
+    """What `path` is called while it is written; a killed writer leaves it."""
+    return path.with_name(f"{path.name}.unfinished")
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an `OSError` that is raised inside (a full disk) name the file that it is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -31,6 +57,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_of(data: Path, name: str) -> Path:
+    """The file `name` of an index's folder of data.
+
+    Raises `ValueError` when it is missing, no file, or a link that leads out of the index.
+    """
+    path = data / name
+    if not path.is_file():
+        raise ValueError(f"{name} is missing")
+    if not path.resolve().is_relative_to(data.parent.resolve()):
+        raise ValueError(f"{name} is a link that leads out of the index")
+    return path
 
 
 def sha256_of(path: Path) -> str:
@@ -45,7 +84,8 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     Raises `ValueError` when another process holds it.
     """
-    with (folder / ".lock").open("w") as lock:
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -53,3 +93,5 @@ def only_writer(folder: Path) -> Iterator[None]:
                 f"another process is building in {folder}; wait for it, or name another --out"
             ) from None
         yield
+    finally:
+        os.close(lock)

@@ -3,64 +3,70 @@
 Enters: batches of passages with their vectors. Leaves: a published index. Everything is written
 into `building/` inside the index's folder, so that an index already there stays whole and can be
 searched until one rename publishes the new one, and a killed build goes on from its last shard.
+
+Publication has four steps, and a build killed behind any of them is resumed: the manifest of an
+index that is replaced is kept beside the new data, `building` takes the name of data, the manifest
+names it, and what was replaced is deleted. The plan is deleted last.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
-from index.dense_index import FAISS_FILE
-from index.faiss_index import build_faiss, choose_factory, recall_at_10
-from index.files import sha256_of, sync_folder, write_atomic
-from index.manifest import MANIFEST, EncoderRecord, Manifest, ShardRecord
+from index.faiss_index import build_faiss, choose_factory, recall_at_10, write_faiss
+from index.files import file_of, sha256_of, sync_folder, write_atomic
+from index.folder import REPLACED, claim, next_data, record_of, remove_build, tidy
+from index.manifest import FAISS_FILE, MANIFEST, METRIC, EncoderRecord, Manifest, ShardRecord
+from index.plan import BUILDING, PLAN, Plan, read_plan
 from index.records import Passage
+from index.schema import from_json, read_json
 from index.shards import VectorTable, read_passages, write_shard
 
-BUILDING = "building"
-_PLAN = "plan.json"
 _RECALL_QUERIES = 100
 
 
 class IndexWriter:
-    """One build into `folder`; the caller holds `only_writer(folder)`."""
+    """One build into `folder`; the caller holds `only_writer(folder)`.
 
-    def __init__(
-        self, folder: Path, plan: Mapping[str, Any], *, resume: bool, overwrite: bool
-    ) -> None:
+    `finished` is the manifest of a whole index that a resumed build found: it is compared with the
+    corpus, and nothing is written.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None:
         """Start a build, or go on with one.
 
-        `plan` is all that decides the result (corpus, encoder, settings). Raises `ValueError`
-        when the folder holds an index or an unfinished build and neither option says what to
-        do, or when the unfinished build had another plan.
+        `plan` is all that decides the result. Raises `ValueError` for a folder that `claim`
+        refuses, and when what is resumed had another plan or was damaged.
         """
         self.folder = folder
-        self._building = folder / BUILDING
-        self._plan = dict(plan)
         self.shards: list[ShardRecord] = []
+        self.finished: Manifest | None = None
+        self._plan = plan
+        self._place = folder / BUILDING
         self._checked = 0
-        # A build that was killed before its first shard leaves nothing that is worth a question.
-        unfinished = self._record_path(0).exists()
-        if (folder / MANIFEST).exists() and not overwrite and not (resume and unfinished):
-            raise ValueError(f"{folder} already holds an index; --overwrite replaces it")
-        if unfinished and not resume and not overwrite:
-            raise ValueError(
-                f"{folder} holds an unfinished build; --resume goes on with it, "
-                f"--overwrite starts again"
-            )
-        if unfinished and resume:
-            self._check_plan()
+        self._old, unfinished = claim(folder, resume=resume, overwrite=overwrite)
+        if self._old:
+            tidy(folder, self._old)
+        if resume and unfinished:
+            self._check_plan(read_plan(unfinished), "the unfinished build")
+            if unfinished != self._place:  # killed before its manifest was written
+                unfinished.rename(self._place)
+                sync_folder(folder)
             self.shards = self._finished_shards()
-        else:
-            shutil.rmtree(self._building, ignore_errors=True)
-            self._building.mkdir(parents=True)
-            text = json.dumps(self._plan, indent=2, sort_keys=True)
-            write_atomic(self._building / _PLAN, lambda path: path.write_text(text))
+            return
+        remove_build(folder, self._old)
+        if resume and self._old:
+            self._check_plan(self._old.plan, "the index")
+            self._check_files(self._old)
+            self._place, self.shards = folder / self._old.data, list(self._old.shards)
+            self.finished = self._old
+            return
+        self._place.mkdir(parents=True, exist_ok=True)
+        _write_json(self._place / PLAN, asdict(plan), indent=2, sort_keys=True)
 
     def already_written(self, number: int, passages: list[Passage]) -> bool:
         """Whether shard `number` was finished by the build that this one resumes.
@@ -68,9 +74,10 @@ class IndexWriter:
         Raises `ValueError` when it was, but from other passages: the corpus has changed.
         """
         if number >= len(self.shards):
+            if self.finished:
+                raise self._corpus_changed(number)
             return False
-        shard = self.shards[number]
-        if read_passages(self._building / shard.passages) != passages:
+        if read_passages(self._place, self.shards[number]) != passages:
             raise self._corpus_changed(number)
         self._checked = number + 1
         return True
@@ -78,9 +85,8 @@ class IndexWriter:
     def add_shard(self, passages: list[Passage], vectors: np.ndarray, truncated: int) -> None:
         """Write the next shard; once this returns, a killed build will not do it again."""
         number = len(self.shards)
-        shard = write_shard(self._building, number, passages, vectors, truncated)
-        text = json.dumps(asdict(shard))
-        write_atomic(self._record_path(number), lambda path: path.write_text(text))
+        shard = write_shard(self._place, number, passages, vectors, truncated)
+        _write_json(record_of(self._place, number), asdict(shard))
         self.shards.append(shard)
         self._checked = len(self.shards)
 
@@ -94,81 +100,81 @@ class IndexWriter:
         """
         if self._checked < len(self.shards):
             raise self._corpus_changed(self._checked)
+        if self.finished:
+            return self.finished
         passages = sum(shard.rows for shard in self.shards)
         if not passages:
-            shutil.rmtree(self._building)
-            raise ValueError(f"the corpus {self._plan.get('corpus')!r} has no passages")
+            remove_build(self.folder, self._old)
+            raise ValueError(f"the corpus {self._plan.corpus!r} has no passages")
         factory = choose_factory(passages, encoder.dimension, factory)
-        vectors = VectorTable(self._building, self.shards)
+        vectors = VectorTable(self._place, self.shards, encoder.dimension)
         built = build_faiss(factory, encoder.dimension, vectors)
-        write_atomic(self._building / FAISS_FILE, lambda path: faiss.write_index(built, str(path)))
+        write_atomic(self._place / FAISS_FILE, lambda file: write_faiss(built, file))
         recall, queries = recall_at_10(built, factory, vectors, _RECALL_QUERIES)
         manifest = Manifest(
-            corpus=str(self._plan["corpus"]),
+            corpus=self._plan.corpus,
             encoder=encoder,
-            metric="inner_product",
+            metric=METRIC,
             faiss_factory=factory,
-            faiss_sha256=sha256_of(self._building / FAISS_FILE),
+            faiss_sha256=sha256_of(self._place / FAISS_FILE),
             passages=passages,
             truncated=sum(shard.truncated for shard in self.shards),
             skipped=skipped,
             recall_at_10=recall,
             recall_queries=queries,
             shards=tuple(self.shards),
-            settings=dict(self._plan["settings"]),
+            settings=self._plan.settings,
             created_by=dict(created_by),
-            data=_next_data(self.folder),
+            data=next_data(self.folder, self._old),
         )
-        data = self._building.rename(self.folder / manifest.data)
+        if self._old:
+            kept = (self.folder / MANIFEST).read_bytes()
+            write_atomic(self._place / REPLACED, lambda file: file.write(kept))
+        self._place = self._place.rename(self.folder / manifest.data)
         sync_folder(self.folder)
         manifest.write(self.folder)
-        # The old data goes last: until the manifest's rename it was the index.
-        for leftover in [*data.glob("shard-*.json"), data / _PLAN]:
-            leftover.unlink()
-        for old in self.folder.glob("data-*"):
-            if old.name != manifest.data:
-                shutil.rmtree(old)
+        tidy(self.folder, manifest)
         return manifest
 
     def _corpus_changed(self, number: int) -> ValueError:
+        since = "index in {} was built" if self.finished else "unfinished build in {} began"
         return ValueError(
-            f"the corpus has changed since the unfinished build in {self.folder} began "
-            f"(shard {number} differs); --overwrite starts again"
+            f"the corpus has changed since the {since.format(self.folder)} (shard {number} "
+            f"differs); --overwrite starts again"
         )
 
-    def _check_plan(self) -> None:
-        try:
-            planned = json.loads((self._building / _PLAN).read_text())
-        except (OSError, json.JSONDecodeError):
+    def _check_plan(self, kept: Plan | None, what: str) -> None:
+        assert kept
+        if differing := self._plan.differing(kept):
             raise ValueError(
-                f"the unfinished build in {self.folder} can't be resumed; --overwrite starts again"
-            ) from None
-        wanted = json.loads(json.dumps(self._plan))
-        differing = sorted(key for key in planned | wanted if planned.get(key) != wanted.get(key))
-        if differing:
-            raise ValueError(
-                f"the unfinished build in {self.folder} had another {', '.join(differing)}; "
-                f"repeat its options with --resume, or start again with --overwrite"
+                f"{what} in {self.folder} had another {differing}; repeat its options with "
+                f"--resume, or start again with --overwrite"
             )
+
+    def _check_files(self, manifest: Manifest) -> None:
+        data = self.folder / manifest.data
+        for name, digest in manifest.digests.items():
+            if not _is_whole(data, name, digest):
+                raise ValueError(
+                    f"the index in {self.folder} is damaged ({name}); --overwrite builds it again"
+                )
 
     def _finished_shards(self) -> list[ShardRecord]:
         shards: list[ShardRecord] = []
-        while (path := self._record_path(len(shards))).exists():
-            shard = ShardRecord(**json.loads(path.read_text()))
-            for name, digest in (
-                (shard.vectors, shard.vectors_sha256),
-                (shard.passages, shard.passages_sha256),
-            ):
-                file = self._building / name
-                if not file.is_file() or sha256_of(file) != digest:
-                    return shards
+        while (path := record_of(self._place, len(shards))).exists():
+            shard = from_json(ShardRecord, read_json(path), f"{path}: ")
+            if not all(_is_whole(self._place, *pair) for pair in shard.digests.items()):
+                break
             shards.append(shard)
         return shards
 
-    def _record_path(self, number: int) -> Path:
-        return self._building / f"shard-{number:05d}.json"
+
+def _is_whole(data: Path, name: str, digest: str) -> bool:
+    try:
+        return sha256_of(file_of(data, name)) == digest
+    except ValueError:
+        return False
 
 
-def _next_data(folder: Path) -> str:
-    numbers = [int(old.name.removeprefix("data-")) for old in folder.glob("data-*")]
-    return f"data-{max(numbers, default=0) + 1:04d}"
+def _write_json(path: Path, values: Mapping[str, Any], **options: Any) -> None:
+    write_atomic(path, lambda file: file.write(json.dumps(values, **options).encode()))

@@ -6,7 +6,9 @@ one shard of passages, whatever the size of the corpus.
     build_index("pydoc", Path("my-index"), IndexSettings())
 """
 
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import chain, islice
@@ -16,8 +18,10 @@ import faiss
 from tqdm import tqdm
 
 from index.faiss_index import AUTO
-from index.files import only_writer
+from index.files import LOCK, only_writer
+from index.folder import claim
 from index.manifest import Manifest
+from index.plan import Plan
 from index.records import Passage
 from index.writer import IndexWriter
 from retrieval.corpora import open_corpus
@@ -61,10 +65,14 @@ def build_index(
 ) -> Manifest:
     """Build the index of `corpus` in `folder`.
 
-    A killed build goes on from its last whole shard with `resume` and gives the same bytes.
-    `skipped` receives what `settings.skip_bad` left out. Raises `ValueError` for a corpus or an
-    encoder that can't be read, an empty corpus, or a folder that already holds an index.
+    A killed build goes on from its last whole shard with `resume` and gives the same bytes; a whole
+    index of the same corpus and settings is left as it is. `skipped` receives what
+    `settings.skip_bad` left out. Raises `ValueError` for a corpus or an encoder that can't be read,
+    an empty corpus, or a folder that holds an index already or anything else that is not ours: that
+    before anything is read.
     """
+    with only_writer(folder) if (folder / LOCK).exists() else nullcontext():
+        claim(folder, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
     passages = _peeked(open_corpus(corpus, skipped if settings.skip_bad else None), corpus)
     encoder = Encoder.load(
@@ -73,11 +81,7 @@ def build_index(
         max_length=settings.max_length,
         batch_size=settings.batch_size,
     )
-    plan = {
-        "corpus": corpus,
-        "encoder": encoder.record.fingerprint,
-        "settings": asdict(settings),
-    }
+    plan = Plan(corpus, encoder.record.fingerprint, asdict(settings))
     folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder):
         writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
@@ -87,12 +91,15 @@ def build_index(
                     vectors, truncated = encoder.encode_passages(shard)
                     writer.add_shard(shard, vectors, truncated)
                 progress.update(len(shard))
-        return writer.publish(
+        manifest = writer.publish(
             encoder=encoder.record,
             factory=settings.faiss,
             skipped=skipped.count,
             created_by={name: version(name) for name in _RECORDED} | {"faiss": faiss.__version__},
         )
+    if writer.finished:
+        print(f"{folder} holds this index already, whole", file=sys.stderr)
+    return manifest
 
 
 def _peeked(passages: Iterator[Passage], corpus: str) -> Iterator[Passage]:

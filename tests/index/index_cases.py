@@ -8,6 +8,7 @@ import numpy as np
 
 from index.files import only_writer
 from index.manifest import EncoderRecord, Manifest
+from index.plan import Plan
 from index.records import Passage
 from index.writer import IndexWriter
 
@@ -16,7 +17,7 @@ faiss.omp_set_num_threads(1)
 
 DIMENSION = 32
 ENCODER = EncoderRecord("test", "fingerprint", DIMENSION, 128, "mean", "", "")
-PLAN = {"corpus": "made", "encoder": "fingerprint", "settings": {"shard_size": 100}}
+PLAN = Plan("made", "fingerprint", {"shard_size": 100})
 
 
 def unit_vectors(rows: int, dimension: int = DIMENSION, seed: int = 0) -> np.ndarray:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from index_cases import DIMENSION, passages, unit_vectors, write_index
 
-from index.dense_index import FAISS_FILE, DenseIndex
+from index.dense_index import DenseIndex
+from index.manifest import FAISS_FILE
 from index.records import Hit, Passage
 
 

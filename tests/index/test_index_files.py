@@ -10,8 +10,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "file"
     target.write_text("old")
 
-    def fail(path):
-        path.write_text("half")
+    def fail(file):
+        file.write(b"half")
         raise RuntimeError("the disk is full")
 
     with pytest.raises(RuntimeError, match="full"):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from index_cases import passages, unit_vectors
+from index_cases import DIMENSION, passages, unit_vectors
 
 from index.records import Passage
 from index.shards import ROWS_PER_GROUP, PassageStore, VectorTable, read_passages, write_shard
@@ -21,8 +21,8 @@ def two_shards(tmp_path):
 def test_what_is_written_is_read_back(two_shards):
     folder, texts, vectors, shards = two_shards
     assert [(shard.rows, shard.truncated) for shard in shards] == [(ROWS, 4), (3, 0)]
-    assert read_passages(folder / shards[0].passages) == texts[:ROWS]
-    table = VectorTable(folder, shards)
+    assert read_passages(folder, shards[0]) == texts[:ROWS]
+    table = VectorTable(folder, shards, DIMENSION)
     assert len(table) == ROWS + 3
     np.testing.assert_array_equal(np.concatenate(table.parts), vectors)
 
@@ -30,7 +30,7 @@ def test_what_is_written_is_read_back(two_shards):
 def test_rows_in_any_order_and_across_shards(two_shards):
     folder, texts, vectors, shards = two_shards
     rows = np.array([ROWS, 0, ROWS - 1, ROWS + 2, 0, ROWS_PER_GROUP])
-    np.testing.assert_array_equal(VectorTable(folder, shards)[rows], vectors[rows])
+    np.testing.assert_array_equal(VectorTable(folder, shards, DIMENSION)[rows], vectors[rows])
     store = PassageStore(folder, shards)
     assert [store[row] for row in rows] == [texts[row] for row in rows]
     assert list(store) == texts

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from index_cases import unit_vectors, write_index
 
-from index.dense_index import FAISS_FILE
-from index.manifest import MANIFEST
+from index.manifest import FAISS_FILE, MANIFEST
 from index.verify import verify
 
 
@@ -46,8 +45,8 @@ def test_a_wrong_count_is_found(index_and_data):
     values = json.loads((folder / MANIFEST).read_text())
     values["passages"] = 601
     (folder / MANIFEST).write_text(json.dumps(values))
-    assert verify(folder).faults == [
-        "600 vectors, the manifest says 601",
-        "600 FAISS rows, the manifest says 601",
-        "600 passages, the manifest says 601",
-    ]
+    with pytest.raises(ValueError, match="passages is 601, its shards have 600"):
+        verify(folder)
+    values["shards"][-1]["rows"] += 1
+    (folder / MANIFEST).write_text(json.dumps(values))
+    assert verify(folder).faults == ["vectors-00005.arrow holds 100 vectors, its manifest says 101"]

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 from index_cases import ENCODER, PLAN, passages, unit_vectors, write_index
 
 from index.dense_index import DenseIndex
 from index.files import only_writer
-from index.writer import BUILDING, IndexWriter
+from index.plan import BUILDING
+from index.writer import IndexWriter
 
 ROWS, SHARD = 500, 100
 TEXTS, VECTORS = passages(ROWS), unit_vectors(ROWS)
@@ -73,7 +76,7 @@ def test_a_corpus_that_lost_whole_shards_is_refused(tmp_path):
 
 def test_another_plan_is_refused(tmp_path):
     _begin(tmp_path, 1)
-    other = PLAN | {"encoder": "another", "settings": {"shard_size": 7}}
+    other = replace(PLAN, encoder="another", settings={"shard_size": 7})
     with pytest.raises(ValueError, match="had another encoder, settings; repeat its options"):
         IndexWriter(tmp_path, other, resume=True, overwrite=False)
 
@@ -88,16 +91,44 @@ def test_an_unfinished_build_is_neither_lost_nor_mixed(tmp_path):
 
 def test_a_build_without_a_whole_shard_asks_nothing(tmp_path):
     _begin(tmp_path, 0)
-    (tmp_path / BUILDING / "plan.json").unlink()
-    for resume in (False, True):
-        assert IndexWriter(tmp_path, PLAN, resume=resume, overwrite=False).shards == []
+    other = replace(PLAN, corpus="another")
+    for plan, resume in ((PLAN, False), (PLAN, True), (other, False), (other, True)):
+        assert IndexWriter(tmp_path, plan, resume=resume, overwrite=False).shards == []
+    (tmp_path / BUILDING / "plan.json").rename(tmp_path / BUILDING / "plan.json.unfinished")
+    assert IndexWriter(tmp_path, PLAN, resume=True, overwrite=False).shards == []
 
 
 def test_a_whole_index_is_replaced_only_when_told(tmp_path):
     write_index(tmp_path, VECTORS)
-    for resume in (False, True):  # nothing to resume: the index is whole
-        with pytest.raises(ValueError, match="already holds an index; --overwrite replaces it"):
-            IndexWriter(tmp_path, PLAN, resume=resume, overwrite=False)
+    with pytest.raises(ValueError, match="already holds an index; --overwrite replaces it"):
+        IndexWriter(tmp_path, PLAN, resume=False, overwrite=False)
+    other = replace(PLAN, corpus="another")
+    with pytest.raises(ValueError, match="the index in .* had another corpus; repeat its options"):
+        IndexWriter(tmp_path, other, resume=True, overwrite=False)
+
+
+def test_resuming_a_whole_index_leaves_it_as_it_is(tmp_path):
+    write_index(tmp_path, VECTORS)
+    before = _files(tmp_path)
+    writer = IndexWriter(tmp_path, PLAN, resume=True, overwrite=False)
+    assert all(writer.already_written(n, _shard(n)[0]) for n in range(ROWS // SHARD))
+    assert _publish(writer) == writer.finished == DenseIndex.open(tmp_path).manifest
+    assert _files(tmp_path) == before
+
+
+def test_resuming_a_whole_index_of_other_passages_is_refused(tmp_path):
+    write_index(tmp_path, VECTORS)
+    changed = r"the corpus has changed since the index in .* was built \(shard {} differs\)"
+    writer = IndexWriter(tmp_path, PLAN, resume=True, overwrite=False)
+    with pytest.raises(ValueError, match=changed.format(0)):
+        writer.already_written(0, _shard(1)[0])
+    with pytest.raises(ValueError, match=changed.format(0)):
+        _publish(writer)  # fewer than there were
+    with pytest.raises(ValueError, match=changed.format(5)):
+        writer.already_written(5, _shard(0)[0])  # more
+    (tmp_path / "data-0001" / "vectors-00001.arrow").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"is damaged \(vectors-00001.arrow\); --overwrite"):
+        IndexWriter(tmp_path, PLAN, resume=True, overwrite=False)
 
 
 def test_the_old_index_stays_whole_until_the_new_one_is_published(tmp_path):

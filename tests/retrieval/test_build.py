@@ -8,7 +8,7 @@ import pytest
 
 from index.dense_index import DenseIndex
 from index.verify import verify
-from index.writer import BUILDING
+from index.plan import BUILDING
 from retrieval.build import IndexSettings, build_index
 from retrieval.corpora.records import Skipped
 
