@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+
+from kernels.triton_launch import shared_memory
 
 Implementation = Literal["reference", "cpu", "triton"]
 IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
@@ -31,19 +34,24 @@ def in_autocast_dtype(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def chosen_implementation(
-    device: torch.device | str, implementation: str | None = None
+    device: torch.device | str,
+    implementation: str | None = None,
+    fits: Callable[[int], bool] | None = None,
 ) -> Implementation:
     """The name of the implementation that runs for tensors on `device`.
 
-    None chooses: `cpu` on the CPU, `triton` on a GPU where Triton is installed, `reference`
-    elsewhere. Raises ValueError for an unknown name, or one that cannot run on `device`.
+    None chooses: `cpu` on the CPU, `triton` on a GPU where Triton is installed and what is asked
+    for `fits` into so many bytes of shared memory, `reference` elsewhere. Raises ValueError for an unknown name, or one that cannot run on `device`.
     """
     device = torch.device(device)
     has_triton = importlib.util.find_spec("triton") is not None
     if implementation is None:
         if device.type == "cpu":
             return "cpu"
-        return "triton" if device.type == "cuda" and has_triton else "reference"
+        runs = (
+            device.type == "cuda" and has_triton and (fits is None or fits(shared_memory(device)))
+        )
+        return "triton" if runs else "reference"
     if implementation == "reference":
         return "reference"
     if implementation == "cpu":

@@ -9,6 +9,7 @@ where asked, the log-sum-exp of each row's logits [Hq,T]. Cost is linear in the 
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, overload
@@ -17,6 +18,7 @@ import torch
 
 from kernels.dispatch import chosen_implementation, in_autocast_dtype
 from kernels.layout import BlockLayout
+from kernels.tile_sizes import attention_fits
 
 
 @overload
@@ -80,13 +82,15 @@ def block_attention(
     q, k, v = (in_autocast_dtype(tensor) for tensor in (q, k, v))
     check_inputs(q, k, v, layout)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    chosen = chosen_implementation(q.device, implementation)
+    backward = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    fits = partial(attention_fits, q.shape[2], q.dtype, q.shape[1] // k.shape[1], backward)
+    chosen = chosen_implementation(q.device, implementation, fits)
     if chosen == "reference":
         from kernels.block_attention import reference
 
         o, lse = reference.forward(q, k, v, layout, scale, causal)
         lse = lse.detach()
-    elif torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+    elif backward:
         o, lse = _BlockAttention.apply(q, k, v, layout, scale, causal, _module(chosen))
     else:
         o, lse = _module(chosen).forward(q, k, v, layout, scale, causal)

@@ -162,17 +162,21 @@ def sum_kernel(
     part, out, merges, Hkv,
     G: tl.constexpr, D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Add the slots of one split tile and key head, in their order, into out [T,Hkv*G,D]."""
+    """Add the slots of one split tile and key head, in their order, into out [T,Hkv*G,D].
+
+    Where a head has several pieces of BLOCK_D, each has a program of its own.
+    """
     entry = merges + tl.program_id(0) * 4
     start = tl.load(entry)
     end = tl.load(entry + 1)
     kv_head = tl.program_id(1).to(tl.int64)
     m = tl.arange(0, BLOCK_M)
-    d = tl.arange(0, BLOCK_D)
+    d = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)
+    width: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D * BLOCK_D
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for slot in range(tl.load(entry + 2), tl.load(entry + 3)):
         row = (tl.cast(slot, tl.int64) * Hkv + kv_head) * BLOCK_M + m
-        acc += tl.load(part + row[:, None] * BLOCK_D + d[None, :])
+        acc += tl.load(part + row[:, None] * width + d[None, :])
     token = start + m // G
     real = (token < end) & (m < BLOCK_M // G * G)
     out_at = ((token.to(tl.int64) * Hkv + kv_head) * G + m % G) * D

@@ -11,6 +11,7 @@ request: mass_b = exp(lse_b - lse_all) (BlockRank, arXiv 2510.05396, section 4).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ import torch
 from kernels.dispatch import chosen_implementation
 from kernels.exact import exact_logsumexp
 from kernels.layout import BlockLayout
+from kernels.tile_sizes import score_fits
 
 
 class BlockScores(NamedTuple):
@@ -57,7 +59,8 @@ def block_score(
     """
     requests = check_inputs(q, k, layout, signal_request, key_mask)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    chosen = chosen_implementation(q.device, implementation)
+    fits = partial(score_fits, q.shape[2], q.dtype, q.shape[1] // k.shape[1])
+    chosen = chosen_implementation(q.device, implementation, fits)
     if chosen == "reference":
         from kernels.block_score import reference
 

@@ -11,6 +11,7 @@ cache. Out: as `block_attention` and `block_score`, for the query blocks alone. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 
 import torch
@@ -19,6 +20,7 @@ from kernels.block_score import BlockScores, mass, requests_of
 from kernels.cached_attention.layout import CachedLayout
 from kernels.dispatch import chosen_implementation
 from kernels.quantized import QuantizedTokens
+from kernels.tile_sizes import cached_fits, score_fits
 
 
 @torch.no_grad()
@@ -44,7 +46,8 @@ def cached_attention(
     """
     _check(q, k, v, cached_k, cached_v, layout)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    chosen = chosen_implementation(q.device, implementation)
+    fits = partial(cached_fits, q.shape[2], q.dtype, q.shape[1] // k.shape[1])
+    chosen = chosen_implementation(q.device, implementation, fits)
     module = import_module(f"{__name__}.{chosen}")
     result: tuple[torch.Tensor, torch.Tensor] = module.forward(
         q, k, v, cached_k, cached_v, layout, scale, causal
@@ -67,7 +70,8 @@ def cached_block_score(
     _check_pool(q, cached_k, layout)
     requests = requests_of(signal_request, q.shape[0], len(layout.spans))
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    chosen = chosen_implementation(q.device, implementation)
+    fits = partial(score_fits, q.shape[2], q.dtype, q.shape[1] // cached_k.shape[1])
+    chosen = chosen_implementation(q.device, implementation, fits)
     if chosen == "reference":
         from kernels.block_score import reference
 

@@ -16,18 +16,19 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.block_attention.triton_forward import LOG2E, dot, forward_kernel, merge_kernel
+from kernels.block_attention.triton import ForwardLaunches, forward_launches
+from kernels.block_attention.triton_forward import LOG2E, dot
 from kernels.block_score.triton import check_keys
 from kernels.cached_attention.layout import CachedLayout
 from kernels.dispatch import triton_is_interpreted
 from kernels.layout import Span, pieces
 from kernels.quantized import QuantizedTokens
-from kernels.triton_quantized import load_tokens
+from kernels.tile_sizes import Tile, cached_tile
+from kernels.triton_launch import Launch, fitting, shared_memory
+from kernels.triton_quantized import load_scales, load_tokens
 
 # Cached tokens a program reads: enough programs to fill the chip, few enough partial results.
 SPLIT_TOKENS = 512
-_BLOCK_N = 64
-_ROWS = 128
 
 
 class _Tables(NamedTuple):
@@ -43,7 +44,7 @@ class _Tables(NamedTuple):
 
 
 @triton.jit
-def _cached_kernel(
+def cached_kernel(
     q, k, v, k_scale, v_scale, part_o, part_lse, table, pieces, scale,
     stride_qt, stride_qh, stride_kt, stride_kh, stride_vt, stride_vh,
     stride_kst, stride_ksh, stride_vst, stride_vsh, Hkv,
@@ -73,23 +74,35 @@ def _cached_kernel(
     for piece in range(tl.load(row + 2), tl.load(row + 3)):
         key = tl.load(pieces + piece * 2) + tl.arange(0, BLOCK_N)
         seen = key < tl.load(pieces + piece * 2 + 1)
-        keys, scales = load_tokens(
-            k, k_scale, key, seen, stride_kt, stride_kst, dtype, D, BLOCK_D, BITS
-        )
+        keys = load_tokens(k, key, seen, stride_kt, 0, dtype, D, BLOCK_D, BITS)
+        scales = load_scales(k_scale, key, seen, stride_kst, BITS)
         logits = dot(queries, tl.trans(keys), UPCAST) * (scales * (scale * LOG2E))[None, :]
         logits = tl.where(seen[None, :], logits, float("-inf"))
         new_largest = tl.maximum(largest, tl.max(logits, 1))
         p = tl.exp2(logits - new_largest[:, None])
         shrink = tl.exp2(largest - new_largest)
         total = total * shrink + tl.sum(p, 1)
-        values, scales = load_tokens(
-            v, v_scale, key, seen, stride_vt, stride_vst, dtype, D, BLOCK_D, BITS
-        )
+        values = load_tokens(v, key, seen, stride_vt, 0, dtype, D, BLOCK_D, BITS)
+        scales = load_scales(v_scale, key, seen, stride_vst, BITS)
         acc = acc * shrink[:, None] + dot((p * scales[None, :]).to(dtype), values, UPCAST)
         largest = new_largest
     slot = (tl.load(row + 4).to(tl.int64) * Hkv + kv_head) * BLOCK_M + m
     tl.store(part_o + slot[:, None] * BLOCK_D + d[None, :], acc / total[:, None], mask=read)
     tl.store(part_lse + slot, (largest + tl.log2(total)) / LOG2E, mask=real)
+
+
+class CachedLaunches(NamedTuple):
+    """The kernels of `forward`: over cached tokens, and over the query's own block."""
+
+    cached: Launch
+    own: ForwardLaunches
+
+
+def cached_launches(tile: Tile, D: int, group: int, causal: bool, bits: int) -> CachedLaunches:
+    """What `forward` runs with `tile`, for `group` query heads a key head and a cache in `bits`."""
+    options = {"BITS": bits, "UPCAST": triton_is_interpreted()}
+    cached = Launch.of(cached_kernel, tile, G=group, D=D, **options)
+    return CachedLaunches(cached, forward_launches(tile, D, group, causal))
 
 
 def forward(
@@ -109,44 +122,37 @@ def forward(
     Hkv = k.shape[1]
     group = Hq // Hkv
     longest = max((r.query for r in layout.requests), default=0)
-    rows = min(_ROWS, max(16, triton.next_power_of_2(group * max(longest, 1))))
-    shape = {
-        "G": group,
-        "D": D,
-        "BLOCK_M": max(rows, triton.next_power_of_2(group)),
-        "BLOCK_D": max(16, triton.next_power_of_2(D)),
-    }
-    tokens = shape["BLOCK_M"] // group
-    tables = layout.memo(("cached tables", causal, tokens), lambda: _build(layout, causal, tokens))
+    shared = shared_memory(q.device)
+    tile = fitting(cached_tile(D, q.dtype, group, group * longest, shared), q)
+    launches = cached_launches(tile, D, group, causal, cached_k.bits)
+    key = ("cached tables", causal, tile.BLOCK_M // group, tile.BLOCK_N)
+    tables = layout.memo(key, lambda: _build(layout, causal, tile.BLOCK_M // group, tile.BLOCK_N))
     o = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty((Hq, T), dtype=torch.float32, device=q.device)
-    slots = (tables.num_slots, Hkv, shape["BLOCK_M"])
-    part_o = torch.empty((*slots, shape["BLOCK_D"]), dtype=torch.float32, device=q.device)
+    slots = (tables.num_slots, Hkv, tile.BLOCK_M)
+    part_o = torch.empty((*slots, tile.BLOCK_D), dtype=torch.float32, device=q.device)
     part_lse = torch.empty(slots, dtype=torch.float32, device=q.device)
-    options = {"BLOCK_N": _BLOCK_N, "UPCAST": triton_is_interpreted(), "num_warps": 4}
     if len(tables.cached):
         # Without scales any tensor will do in their place: none is read.
         k_scale = cached_k.values if cached_k.scale is None else cached_k.scale
         v_scale = cached_v.values if cached_v.scale is None else cached_v.scale
-        _cached_kernel[(len(tables.cached), Hkv)](
+        launches.cached[(len(tables.cached), Hkv)](
             q, cached_k.values, cached_v.values, k_scale, v_scale, part_o, part_lse,
             tables.cached, tables.pieces, scale, *q.stride()[:2], *cached_k.values.stride()[:2],
             *cached_v.values.stride()[:2], *k_scale.stride()[:2], *v_scale.stride()[:2], Hkv,
-            **shape, BITS=cached_k.bits, **options,
         )  # fmt: skip
     if len(tables.own):
-        forward_kernel[(len(tables.own), Hkv)](
+        launches.own.attend[(len(tables.own), Hkv)](
             q, k, v, o, lse, part_o, part_lse, tables.own, scale,
             *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], T, Hkv,
-            **shape, CAUSAL=causal, **options,
         )  # fmt: skip
-        merge_kernel[(len(tables.merges), Hkv)](
-            part_o, part_lse, o, lse, tables.merges, T, Hkv, **shape
+        launches.own.merge[(len(tables.merges), Hkv)](
+            part_o, part_lse, o, lse, tables.merges, T, Hkv
         )
     return o, lse
 
 
-def _build(layout: CachedLayout, causal: bool, tokens: int) -> _Tables:
+def _build(layout: CachedLayout, causal: bool, tokens: int, keys_at_once: int) -> _Tables:
     cached: list[tuple[int, ...]] = []
     cuts: list[tuple[int, int]] = []
     own: list[tuple[int, ...]] = []
@@ -155,7 +161,7 @@ def _build(layout: CachedLayout, causal: bool, tokens: int) -> _Tables:
     for spans in layout.spans:
         first_piece = len(cuts)
         blocks = (spans.instruction, *spans.passages)
-        cuts += [piece for block in blocks for piece in pieces(block, _BLOCK_N)]
+        cuts += [piece for block in blocks for piece in pieces(block, keys_at_once)]
         runs = list(_runs(cuts, first_piece))
         for tile in pieces(spans.query, tokens):
             cached += [(*tile, *run, slot + i) for i, run in enumerate(runs)]
