@@ -43,11 +43,12 @@ def write_index(
     texts: Sequence[Passage] | None = None,
     shard_size: int = 100,
     overwrite: bool = False,
+    plan: Plan = PLAN,
 ) -> Manifest:
     texts = passages(len(vectors)) if texts is None else texts
     folder.mkdir(exist_ok=True)
     with only_writer(folder):
-        writer = IndexWriter(folder, PLAN, resume=False, overwrite=overwrite)
+        writer = IndexWriter(folder, plan, resume=False, overwrite=overwrite)
         for start in range(0, len(vectors), shard_size):
             part = slice(start, start + shard_size)
             writer.add_shard(list(texts[part]), vectors[part], truncated=1)

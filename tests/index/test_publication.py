@@ -1,0 +1,106 @@
+"""A build that is killed at any of its steps: the old index or the new one, and no shard lost."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from index_cases import ENCODER, PLAN, passages, unit_vectors, write_index
+
+from index.dense_index import DenseIndex
+from index.files import only_writer
+from index.manifest import MANIFEST
+from index.plan import BUILDING
+from index.writer import IndexWriter
+
+ROWS, SHARD = 6, 3
+TEXTS, VECTORS = passages(ROWS), unit_vectors(ROWS)
+OLD = replace(PLAN, corpus="old")
+STEPS = ("open", "replace", "rename", "unlink", "rmdir", "mkdir")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would still do happens."""
+
+
+def _count_steps(monkeypatch, last):
+    """Let the process die before its step `last`; gives the list of steps that were done."""
+    done = []
+
+    def counted(name, call):
+        def step(path, *arguments, **options):
+            if name == "open" and "x" not in "".join(map(str, arguments)):
+                return call(path, *arguments, **options)
+            if len(done) >= last:
+                raise Killed
+            done.append(f"{name} {path.name}")
+            return call(path, *arguments, **options)
+
+        return step
+
+    for name in STEPS:
+        monkeypatch.setattr(Path, name, counted(name, getattr(Path, name)))
+    return done
+
+
+def _build(folder, **how):
+    folder.mkdir(exist_ok=True)
+    with only_writer(folder):
+        writer = IndexWriter(folder, PLAN, **how)
+        written = []
+        for number in range(ROWS // SHARD):
+            part = slice(number * SHARD, (number + 1) * SHARD)
+            if not writer.already_written(number, TEXTS[part]):
+                writer.add_shard(TEXTS[part], VECTORS[part], truncated=1)
+                written.append(number)
+        writer.publish(encoder=ENCODER, factory="auto", skipped=2, created_by={})
+    return written
+
+
+def _killed(folder, monkeypatch, step):
+    """What a build did that died before its step `step`; None for one that ended first."""
+    with monkeypatch.context() as patched:
+        done = _count_steps(patched, step)
+        try:
+            _build(folder, resume=False, overwrite=True)
+        except Killed:
+            return done
+    return None
+
+
+def _contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("old_texts", [None, TEXTS[4:]])
+def test_a_kill_at_any_step_loses_no_shard(tmp_path, monkeypatch, old_texts):
+    def begun(name):
+        if old_texts:
+            write_index(tmp_path / name, VECTORS[4:], texts=old_texts, plan=OLD)
+        return tmp_path / name
+
+    whole = begun("whole")
+    _build(whole, resume=False, overwrite=True)
+    old_ids, new_ids = [[text.id for text in texts or ()] for texts in (old_texts, TEXTS)]
+    windows = set()
+    for step in itertools.count():
+        folder = begun(str(step))
+        done = _killed(folder, monkeypatch, step)
+        if done is None:
+            break
+        recorded = sum(f"replace shard-{number:05d}.json.unfinished" in done for number in (0, 1))
+        published = f"replace {MANIFEST}.unfinished" in done
+        if published or old_texts:
+            assert DenseIndex.open(folder).ids == (new_ids if published else old_ids)
+        elif recorded:
+            with pytest.raises(ValueError, match="was interrupted; repeat the build with --resume"):
+                DenseIndex.open(folder)
+        windows.add((f"rename {BUILDING}" in done, published))
+        # Before its first shard an --overwrite is not begun: the old index is still the one.
+        resume = recorded > 0 or not old_texts
+        assert _build(folder, resume=resume, overwrite=not resume) == [0, 1][recorded:]
+        assert _contents(folder) == _contents(whole), done
+    assert windows == {(False, False), (True, False), (True, True)}
