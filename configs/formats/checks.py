@@ -9,6 +9,8 @@ a `ValueError` in one sentence.
 import numbers
 import unicodedata
 
+_INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Mn", "Mc", "Me"}
+
 
 def id_fault(id_: str) -> str:
     """What is wrong with an id, in words; "" for a good one.
@@ -59,8 +61,11 @@ def text_fault(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether no character of `text` is visible: white space, controls, marks without a letter."""
-    return all(unicodedata.category(character)[0] in "ZCM" for character in text)
+    """Whether no character of `text` is visible: white space, controls, marks without a letter.
+
+    Private characters and those that Unicode has not named yet may have a glyph.
+    """
+    return all(unicodedata.category(character) in _INVISIBLE for character in text)
 
 
 def check_query(query: object, name: str = "the query") -> None:
@@ -84,6 +89,14 @@ def check_queries(queries: object) -> list[str]:
     for number, query in enumerate(listed, 1):
         check_query(query, f"query {number} of {len(listed)}" if len(listed) > 1 else "the query")
     return listed
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise `TypeError` for a `value` that is no whole number, `ValueError` for one below 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} is {value!r:.80}, wanted a whole number")
+    if value < 1:
+        raise ValueError(f"{name} is {value}, wanted at least 1")
 
 
 def _article(value: object) -> str:

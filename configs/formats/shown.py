@@ -25,6 +25,12 @@ def shown_line(text: str) -> str:
     return shown(" ".join(text.split()))
 
 
+def snippet(text: str, length: int = 100) -> str:
+    """The first `length` characters of `text` as `shown_line` shows them, "…" if there are more."""
+    line = " ".join(text.split())
+    return shown(line if len(line) <= length else f"{line[:length]}…")
+
+
 def _shown(character: str) -> str:
     if unicodedata.category(character) in _ESCAPED and character not in _JOINERS:
         return character.encode("unicode_escape").decode("ascii")
