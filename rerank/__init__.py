@@ -10,11 +10,19 @@ if TYPE_CHECKING:
     from rerank.cache import PassageCache
     from rerank.candidates import Ranked
     from rerank.ranker import BlockRanker
+    from rerank.warned import BlankPassagesWarning
     from rerank.windows import PassagesTruncatedWarning
 
-__all__ = ["BlockRanker", "PassageCache", "PassagesTruncatedWarning", "Ranked"]
+__all__ = [
+    "BlankPassagesWarning",
+    "BlockRanker",
+    "PassageCache",
+    "PassagesTruncatedWarning",
+    "Ranked",
+]
 
 _HOMES = {
+    "BlankPassagesWarning": "rerank.warned",
     "BlockRanker": "rerank.ranker",
     "PassageCache": "rerank.cache",
     "PassagesTruncatedWarning": "rerank.windows",

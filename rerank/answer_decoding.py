@@ -6,18 +6,19 @@ the answer. Every layer and the head are run, which scoring by attention spares.
     AnswerDecoder.from_pretrained("smollm2").rerank("who wrote Faust?", ["A pear.", "Goethe."])
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from configs.formats.checks import check_query
 from configs.models import SMOLLM2, load_model
 from configs.settings import CONFIGS, read_settings
 from rerank.answer_attention import AnswerContext, register_answers
 from rerank.block_interface import BlockContext
-from rerank.candidates import Candidate, Ranked, as_candidates, ranked
+from rerank.candidates import Candidate, Ranked, as_candidates, check_top_k, ranked
 from rerank.loading import dtype_of, kind_of
 from rerank.packing import PackedPrompts, pack, tokenize
 from rerank.prefix_tree import PrefixTree, answer_log_probabilities, prefix_tree
@@ -115,25 +116,24 @@ class AnswerDecoder:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         return cls(model.to(place).eval(), tokenizer, _settings_for(name, folder))
 
-    def rerank(self, query: str, passages: Sequence[Any], top_k: int | None = None) -> list[Ranked]:
+    def rerank(self, query: str, passages: Iterable[Any], top_k: int | None = None) -> list[Ranked]:
         """Rank `passages`; a score is the log-probability of the passage's number as the answer.
 
         Equal scores are ordered by id. Raises `ValueError` as `BlockRanker.rerank` does.
         """
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}, wanted at least 1")
+        check_top_k(top_k)
         candidates = as_candidates(passages)
         return ranked(candidates, self.scores(query, candidates))[:top_k]
 
     @torch.inference_mode()
-    def scores(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
-        """The log-probability of each candidate, in their order; they add up to 1 as probabilities.
+    def scores(self, query: str, passages: Iterable[Any]) -> list[float]:
+        """The log-probability of each passage, in their order; they add up to 1 as probabilities.
 
         BlockRank's decoding (arXiv 2510.05396) writes one answer; here all answers are scored
         at once, so this is beam search with as many beams as there are passages.
         """
-        if not query.strip():
-            raise ValueError("the query is empty")
+        check_query(query)
+        candidates = as_candidates(passages)
         order = sorted(
             range(len(candidates)),
             key=lambda place: (

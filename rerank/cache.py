@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from configs.formats.checks import as_id, as_list, check_iterable, check_query
 from kernels import BlockLayout, CachedLayout, CachedRequest, RequestBlocks
 from rerank import cache_build
 from rerank.cache_build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
@@ -31,11 +32,11 @@ from rerank.cache_identity import CacheIdentity, check_identity
 from rerank.cache_selection import Place, SelectedStates
 from rerank.cache_shard import CacheShard, digest_of
 from rerank.calibration import calibrated
-from rerank.candidates import Candidate, Ranked, as_candidates, ranked
+from rerank.candidates import Candidate, Ranked, as_candidates, check_top_k, ranked
 from rerank.packing import BlockTokens, PackedPrompts, pack, tokenize
 from rerank.passage_states import PassageStates
 from rerank.probability import probabilities
-from rerank.scoring import passage_scores
+from rerank.scoring import passage_scores, with_unread_last
 from rerank.template import fill
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class PassageCache:
         In 4 bits the share `salient_share` of every passage's tokens keeps 8. Raises `ValueError`
         for passages that a ranking would refuse, and where passages see the query.
         """
+        check_iterable("passages", passages, "a list of passages")
         begun = cache_build.start(ranker.backbone, bits, salient_share)
         candidates = cache_build.checked(passages)
         shards = list(cache_build.shards_of(ranker.backbone, begun, candidates))
@@ -103,6 +105,7 @@ class PassageCache:
         `passages` may be any iterable; a killed build goes on when it is called again with the
         same ones. Raises `ValueError` as `of`, and where `out` holds something else.
         """
+        check_iterable("passages", passages, "a list of passages")
         cache_build.build(ranker.backbone, passages, Path(out), bits, salient_share)
         return cls.open(ranker, out)
 
@@ -140,46 +143,45 @@ class PassageCache:
         return kept + sum(shard.num_bytes for shard in self.shards)
 
     def rerank(
-        self, query: str, ids: Sequence[str] | None = None, top_k: int | None = None
+        self, query: str, ids: Iterable[str] | None = None, top_k: int | None = None
     ) -> list[Ranked]:
         """Rank the passages `ids` (None: all) for `query`; a `Ranked`'s passage is its id.
 
         Raises `ValueError` for an id that the cache does not hold, for repeated ones, and as
         `BlockRanker.rerank` does.
         """
-        ids = self.ids if ids is None else ids
-        candidates = as_candidates([{"id": id_, "text": id_ or "-"} for id_ in ids])
-        given = [Candidate(c.id, "", "", id_) for c, id_ in zip(candidates, ids, strict=True)]
-        return self._ranked(query, given, [self._place(id_) for id_ in ids], top_k)
+        wanted = self.ids if ids is None else _as_ids(ids)
+        # A cache keeps no words: a candidate's text is here what it is known by.
+        candidates = as_candidates(Candidate(id_, "", id_, id_) for id_ in wanted)
+        return self._ranked(query, candidates, [self._place(id_) for id_ in wanted], top_k)
 
     def rerank_passages(
-        self, query: str, passages: Sequence[Any], top_k: int | None = None
+        self, query: str, passages: Iterable[Any], top_k: int | None = None
     ) -> list[Ranked]:
         """As `BlockRanker.rerank`: `passages` are found in the cache by their words."""
         candidates = as_candidates(passages)
         return self._ranked(query, candidates, [self._place_of(c) for c in candidates], top_k)
 
-    def scores(self, query: str, ids: Sequence[str]) -> list[float]:
+    def scores(self, query: str, ids: Iterable[str]) -> list[float]:
         """The score of each of the passages `ids`, in their order; higher is better."""
-        return self._scores(query, [self._place(id_) for id_ in ids])
+        return self._scores(query, [self._place(id_) for id_ in _as_ids(ids)])
 
     def _ranked(
         self, query: str, candidates: Sequence[Candidate], places: list[Place], top_k: int | None
     ) -> list[Ranked]:
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}, wanted at least 1")
+        check_top_k(top_k)
         scores = self._scores(query, places)
         slope_and_intercept = self.backbone.settings.probability
         return ranked(candidates, scores, probabilities(scores, slope_and_intercept))[:top_k]
 
     def _scores(self, query: str, places: Sequence[Place]) -> list[float]:
-        if not query.strip():
-            raise ValueError("the query is empty")
+        check_query(query)
         settings = self.backbone.settings
         scores = self._uncalibrated(query, places)
-        if settings.calibration == "none":
-            return scores
-        return calibrated(scores, self._uncalibrated(settings.content_free_query, places))
+        unread = [score == -torch.inf for score in scores]
+        if settings.calibration != "none":
+            scores = calibrated(scores, self._uncalibrated(settings.content_free_query, places))
+        return with_unread_last(scores, unread, settings)
 
     @torch.inference_mode()
     def _uncalibrated(self, query: str, places: Sequence[Place]) -> list[float]:
@@ -197,7 +199,7 @@ class PassageCache:
         return scores
 
     def _read(self, query: str, states: SelectedStates) -> list[float]:
-        """One pass of the query block over the selected passages."""
+        """One pass of the query block over the selected passages; -inf for those without a key."""
         backbone = self.backbone
         before = len(next(iter(self.instruction.values()))) if self.instruction else 0
         lengths = states.lengths
@@ -217,7 +219,12 @@ class PassageCache:
             key_mask=states.key_mask(before),
             words=states.words(before),
         )
-        return passage_scores(readout, scored, backbone.settings)[0].tolist()
+        (values,) = passage_scores(readout, scored, backbone.settings)
+        owner = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+        keys = values.new_zeros(len(lengths)).index_add(
+            0, owner.to(backbone.device), scored.key_mask[before:].to(values.dtype)
+        )
+        return values.masked_fill(keys == 0, -torch.inf).tolist()
 
     def _query(self, query: str, behind: int) -> tuple[PackedPrompts, list[int]]:
         """The packed query block, and the lengths of the blocks of its row; padding is one.
@@ -290,3 +297,7 @@ class PassageCache:
             for number, shard in enumerate(self.shards)
             for passage, digest in enumerate(shard.digests)
         }
+
+
+def _as_ids(ids: Iterable[str]) -> list[str]:
+    return [as_id(id_) for id_ in as_list("ids", ids, "a list of passages' ids")]

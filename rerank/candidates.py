@@ -4,11 +4,21 @@ Enters: strings, dicts, or anything with `id`, `title` and `text`. Leaves: `Cand
 and `Ranked`s.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-ID_FIELDS = ("id", "_id", "docid")
-TEXT_FIELDS = ("text", "contents")
+from configs.formats.checks import (
+    as_list,
+    check_count,
+    check_queries,
+    is_blank,
+    named_type,
+    query_name,
+    text_fault,
+)
+from configs.formats.fields import ID_FIELDS, TEXT_FIELDS, text_fields
+
+_FIELDS = (*ID_FIELDS, "title", *TEXT_FIELDS)
 
 
 class Candidate(NamedTuple):
@@ -18,6 +28,11 @@ class Candidate(NamedTuple):
     title: str
     text: str
     given: Any
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether neither title nor text has a visible character."""
+        return is_blank(self.text) and is_blank(self.title)
 
 
 class Ranked(NamedTuple):
@@ -34,26 +49,72 @@ class Ranked(NamedTuple):
     probability: float | None = None
 
 
-def as_candidates(passages: Sequence[Any], first: int = 0) -> list[Candidate]:
-    """Check `passages` and read their ids, titles and texts.
+def as_candidate(passage: Any, place: int, *, allow_blank: bool = False) -> Candidate:
+    """Check `passage` and read its id, title and text; one without an id is called by its place.
 
-    A string's id is its place in the list, counted from `first`. Raises `ValueError` for an
-    empty list, an empty passage, a repeated id, or an object that has no text.
+    Raises `ValueError` for one that has no text or, unless `allow_blank`, no visible character,
+    for text that is not UTF-8, and for a bad id. A `Candidate` is given back as it is.
     """
-    if isinstance(passages, str | Mapping):
-        raise ValueError(f"passages is one {type(passages).__name__}, wanted a list of passages")
-    if not len(passages):
-        raise ValueError("no passages to rank: the list is empty")
-    candidates = [_candidate(number, passage) for number, passage in enumerate(passages, first)]
+    found = passage if isinstance(passage, Candidate) else _read(passage, place)
+    for name in ("title", "text"):
+        if fault := text_fault(getattr(found, name)):
+            raise ValueError(f"the {name} has {fault}")
+    if found.is_blank and not allow_blank:
+        raise ValueError(f"no visible character (id {found.id!r})")
+    return found
+
+
+def as_candidates(
+    passages: Iterable[Any], first: int = 0, *, allow_blank: bool = False
+) -> list[Candidate]:
+    """`as_candidate` of each of `passages`, any iterable; places are counted from `first`.
+
+    Raises `TypeError` for what is no list, and `ValueError` for an empty one, a repeated id, or a
+    bad passage, named by its place.
+    """
+    candidates: list[Candidate] = []
     places: dict[str, int] = {}
-    for number, candidate in enumerate(candidates, first):
-        if not candidate.text.strip() and not candidate.title.strip():
-            raise ValueError(f"passage {number} (id {candidate.id!r}) has no text")
-        if candidate.id in places:
-            earlier = places[candidate.id]
+    for number, passage in enumerate(as_list("passages", passages, "a list of passages"), first):
+        try:
+            candidate = as_candidate(passage, number, allow_blank=allow_blank)
+        except ValueError as error:
+            raise ValueError(f"passage {number}: {error}") from None
+        earlier = places.setdefault(candidate.id, number)
+        if earlier != number:
             raise ValueError(f"passages {earlier} and {number} have the same id {candidate.id!r}")
-        places[candidate.id] = number
+        candidates.append(candidate)
+    if not candidates:
+        raise ValueError("no passages to rank: the list is empty")
     return candidates
+
+
+def as_requests(
+    queries: Iterable[str], passage_lists: Iterable[Iterable[Any]]
+) -> tuple[list[str], list[list[Candidate]]]:
+    """Checked queries, and the candidates of each.
+
+    Raises `TypeError` or `ValueError` as `check_queries` and `as_candidates`, naming the query
+    where there are several.
+    """
+    asked = check_queries(queries)
+    lists = as_list("passages", passage_lists, "a list of lists of passages")
+    if len(asked) != len(lists):
+        raise ValueError(f"{len(asked)} queries and {len(lists)} lists of passages")
+    found = []
+    for number, passages in enumerate(lists, 1):
+        try:
+            found.append(as_candidates(passages))
+        except (TypeError, ValueError) as error:
+            if len(lists) == 1:
+                raise
+            raise type(error)(f"{query_name(number, len(lists))}: {error}") from None
+    return asked, found
+
+
+def check_top_k(top_k: int | None) -> None:
+    """Raise `TypeError` or `ValueError` for a `top_k` that is neither None nor a count from 1."""
+    if top_k is not None:
+        check_count("top_k", top_k)
 
 
 def ranked(
@@ -76,21 +137,18 @@ def ranked(
     ]
 
 
-def _candidate(number: int, passage: Any) -> Candidate:
+def _read(passage: Any, place: int) -> Candidate:
     if isinstance(passage, str):
-        return Candidate(str(number), "", passage, passage)
+        return Candidate(str(place), "", passage, passage)
     fields = passage if isinstance(passage, Mapping) else _attributes(passage)
-    id_ = next((fields[name] for name in ID_FIELDS if name in fields), number)
-    text = next((fields[name] for name in TEXT_FIELDS if name in fields), None)
-    title = fields.get("title", "")
-    if not isinstance(text, str) or not isinstance(title or "", str):
-        raise ValueError(
-            f"passage {number} is a {type(passage).__name__} without a text; wanted a string, "
-            f"a dict with 'text', or an object with .text"
-        )
-    return Candidate(str(id_), title or "", text, passage)
+    found = text_fields(fields)
+    return Candidate(str(place) if found.id is None else found.id, found.title, found.text, passage)
 
 
 def _attributes(passage: Any) -> Mapping[str, Any]:
-    names = (*ID_FIELDS, "title", *TEXT_FIELDS)
-    return {name: getattr(passage, name) for name in names if hasattr(passage, name)}
+    fields = {name: getattr(passage, name) for name in _FIELDS if hasattr(passage, name)}
+    if not any(name in fields for name in TEXT_FIELDS):
+        raise ValueError(
+            f"{named_type(passage)}, wanted a string, a dict with 'text' or an object with .text"
+        )
+    return fields

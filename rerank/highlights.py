@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from configs.formats.checks import check_query
 from kernels import token_mass
 from rerank.backbone import Backbone, Readout, ScoringHeads
 from rerank.candidates import Candidate
@@ -50,11 +51,9 @@ def highlights(backbone: Backbone, query: str, candidates: Sequence[Candidate]) 
     A token's mass is its probability under a softmax of a signal token's logits over the tokens of
     all passages, summed over the heads and signal tokens that score with their weights: summed
     over a passage it is BlockRank's score (arXiv 2510.05396, section 4), before any calibration or
-    prior. Tokens that were cut off are missing. Raises `ValueError` for an empty
-    query.
+    prior. Tokens that were cut off are missing. Raises `ValueError` for an empty query.
     """
-    if not query.strip():
-        raise ValueError("the query is empty")
+    check_query(query)
     settings = backbone.settings
     texts = fill(settings, query, candidates)
     (prompt,) = tokenize(backbone.tokenizer, settings, [texts])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from configs.formats.checks import query_name
 from kernels import BlockLayout, RequestBlocks
 from rerank.settings import RankerSettings
 from rerank.spelled_tokens import BlockTokens as BlockTokens
@@ -70,7 +71,8 @@ def tokenize(
     An encoder's blocks carry its special tokens, a decoder's only those its template spells; one
     that a query or passage spells is read as text (such a block is tokenized a second time).
     Long passages are cut or read in windows (`rerank.windows`). Raises `ValueError` for a query
-    longer than `max_query_tokens`, naming it by its place where there are several.
+    longer than `max_query_tokens` or without a token, naming it by its place where there are
+    several.
     """
     texts = [
         text for prompt in prompts for text in (prompt.instruction, *prompt.passages, prompt.query)
@@ -104,14 +106,14 @@ def tokenize(
         ]
     )
     tokens = []
-    for number, prompt in enumerate(prompts):
+    for number, prompt in enumerate(prompts, 1):
+        name = query_name(number, len(prompts))
         instruction = next(blocks)
         passages = [next(blocks) for _ in prompt.passages]
         query = next(blocks)
         if len(query.ids) > settings.max_query_tokens:
-            which = f"query {number}" if len(prompts) > 1 else "the query"
             raise ValueError(
-                f"{which} has {len(query.ids)} tokens with its template, the limit is "
+                f"{name} has {len(query.ids)} tokens with its template, the limit is "
                 f"{settings.max_query_tokens}: shorten it, or raise max_query_tokens"
             )
         read = [in_windows(block, settings) for block in passages]
@@ -121,7 +123,7 @@ def tokenize(
                 instruction=instruction,
                 passages=read,
                 query=query,
-                signal=_signal(settings, query, prompt.query_span),
+                signal=_signal(settings, query, prompt.query_span, name),
                 truncated=sum(whole.text_tokens > kept.text_tokens for whole, kept in pairs),
             )
         )
@@ -143,7 +145,9 @@ def _block(
     return block._replace(words=word_keys(text, block.characters)) if lexical else block
 
 
-def _signal(settings: RankerSettings, query: BlockTokens, span: tuple[int, int]) -> list[int]:
+def _signal(
+    settings: RankerSettings, query: BlockTokens, span: tuple[int, int], name: str
+) -> list[int]:
     """The signal tokens' places in the query block."""
     if settings.signal == "last":
         return list(range(max(0, len(query.ids) - settings.signal_tokens), len(query.ids)))
@@ -156,7 +160,7 @@ def _signal(settings: RankerSettings, query: BlockTokens, span: tuple[int, int])
         if first < end and last > start and not special
     ]
     if not places:
-        raise ValueError("the query has no token of its own to score with")
+        raise ValueError(f"{name} has no token of its own to score with")
     return places
 
 

@@ -5,26 +5,33 @@ Enters: strings, dicts or passages. Leaves: `Ranked`s, best first.
     BlockRanker.from_pretrained().rerank("who wrote Faust?", ["Goethe wrote Faust.", "A pear."])
 """
 
-import sys
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
+from configs.formats.checks import query_name
 from configs.models import MINI
 from rerank.backbone import Backbone
 from rerank.cache import PassageCache
 from rerank.cache_build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
 from rerank.calibration import calibrated, content_free_texts, with_passages_of
-from rerank.candidates import Candidate, Ranked, as_candidates, ranked
+from rerank.candidates import (
+    Candidate,
+    Ranked,
+    as_candidates,
+    as_requests,
+    check_top_k,
+    ranked,
+)
 from rerank.groups import grouped_scores
 from rerank.highlights import Highlights, highlights
 from rerank.loading import load_backbone
 from rerank.packing import PackedPrompts, PromptTokens, pack, tokenize
 from rerank.probability import probabilities
-from rerank.scoring import LogSums, log_sums, passage_scores
+from rerank.scoring import LogSums, log_sums, passage_scores, with_unread_last
 from rerank.template import fill
+from rerank.warned import warn_caller
 from rerank.windows import PassagesTruncatedWarning
 
 DEFAULT_RERANKER = MINI
@@ -62,7 +69,7 @@ class BlockRanker:
     def rerank(
         self,
         query: str,
-        passages: Sequence[Any],
+        passages: Iterable[Any],
         top_k: int | None = None,
         *,
         cache: PassageCache | None = None,
@@ -71,8 +78,8 @@ class BlockRanker:
 
         With a `cache` that holds the passages, known by their words, only the query is read.
         Equal scores are ordered by id. Warns when passages are cut to the model's limit. Raises
-        `ValueError` for an empty query, an empty list, an empty passage, repeated ids or a
-        `top_k` below 1.
+        `ValueError` for an empty query, an empty list, a passage without a visible character, bad
+        or repeated ids or a `top_k` below 1, and `TypeError` or `ValueError` for wrong types.
         """
         if cache is not None:
             return cache.rerank_passages(query, passages, top_k)
@@ -90,35 +97,47 @@ class BlockRanker:
 
     def rerank_batch(
         self,
-        queries: Sequence[str],
-        passage_lists: Sequence[Sequence[Any]],
+        queries: Iterable[str],
+        passage_lists: Iterable[Iterable[Any]],
         top_k: int | None = None,
     ) -> list[list[Ranked]]:
         """`rerank` for several queries, each with its own passages, packed together.
 
         The scores are those of a call for each query, bit for bit on CPU.
         """
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}, wanted at least 1")
-        if len(queries) != len(passage_lists):
-            raise ValueError(f"{len(queries)} queries and {len(passage_lists)} lists of passages")
-        lists = [as_candidates(passages) for passages in passage_lists]
-        found = self.scores_batch(queries, lists)
+        check_top_k(top_k)
+        asked, lists = as_requests(queries, passage_lists)
+        found = self._scores(asked, lists)
         return [
             ranked(candidates, scores, probabilities(scores, self.settings.probability))[:top_k]
             for candidates, scores in zip(lists, found, strict=True)
         ]
 
-    def scores(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
-        """The score of each candidate, in their order; higher is better."""
-        return self.scores_batch([query], [candidates])[0]
+    def scores(self, query: str, passages: Iterable[Any]) -> list[float]:
+        """The score of each passage, in their order; higher is better."""
+        return self.scores_batch([query], [passages])[0]
+
+    def scores_batch(
+        self, queries: Iterable[str], passage_lists: Iterable[Iterable[Any]]
+    ) -> list[list[float]]:
+        """The scores of each query's passages, in their order."""
+        return self._scores(*as_requests(queries, passage_lists))
 
     @torch.inference_mode()
-    def scores_batch(
+    def _scores(
         self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
     ) -> list[list[float]]:
-        """The scores of each query's candidates, in their order."""
+        """What `scores_batch` gives, of queries and candidates that were checked."""
         prompts = self._prompts(queries, candidate_lists)
+        return [
+            with_unread_last(
+                scores, [not block.text_tokens for block in prompt.passages], self.settings
+            )
+            for scores, prompt in zip(self._calibrated(prompts), prompts, strict=True)
+        ]
+
+    def _calibrated(self, prompts: Sequence[PromptTokens]) -> list[list[float]]:
+        """The scores of each prompt's passages, less what no query brings them, if so set."""
         if self.settings.calibration == "none" or not prompts:
             return self._read(prompts)
         texts = content_free_texts(self.settings)
@@ -156,11 +175,11 @@ class BlockRanker:
             device=self.backbone.device,
         )
 
-    def highlights(self, query: str, passages: Sequence[Any]) -> list[Highlights]:
+    def highlights(self, query: str, passages: Iterable[Any]) -> list[Highlights]:
         """Where in each passage, in their order, the attention falls: see `rerank.highlights`."""
         return highlights(self.backbone, query, as_candidates(passages))
 
-    def token_counts(self, passages: Sequence[Any]) -> list[int]:
+    def token_counts(self, passages: Iterable[Any]) -> list[int]:
         """How many tokens the model reads of each passage, template included."""
         texts = fill(self.settings, "-", as_candidates(passages))
         (prompt,) = tokenize(self.backbone.tokenizer, self.settings, [texts])
@@ -169,28 +188,25 @@ class BlockRanker:
     def _prompts(
         self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
     ) -> list[PromptTokens]:
-        texts = []
-        for number, (query, candidates) in enumerate(zip(queries, candidate_lists, strict=True)):
-            if not query.strip():
-                which = f"query {number}" if len(queries) > 1 else "the query"
-                raise ValueError(f"{which} is empty")
-            texts.append(fill(self.settings, query, candidates))
+        texts = [
+            fill(self.settings, query, candidates)
+            for query, candidates in zip(queries, candidate_lists, strict=True)
+        ]
         prompts = tokenize(self.backbone.tokenizer, self.settings, texts) if texts else []
-        for number, prompt in enumerate(prompts):
+        for number, prompt in enumerate(prompts, 1):
             around = len(prompt.instruction.ids) + len(prompt.query.ids)
             if around >= self.max_tokens:
-                which = f"query {number}" if len(queries) > 1 else "the query"
+                name = query_name(number, len(prompts))
                 raise ValueError(
-                    f"{which} has {around} tokens with its instruction and max_tokens is "
+                    f"{name} has {around} tokens with its instruction and max_tokens is "
                     f"{self.max_tokens}: no passage fits; shorten it, or raise max_tokens"
                 )
         truncated = sum(prompt.truncated for prompt in prompts)
         if truncated:
-            warnings.warn(
+            warn_caller(
                 f"{truncated} of {sum(map(len, candidate_lists))} passages were cut to "
                 f"{self.settings.most_passage_tokens} tokens",
                 PassagesTruncatedWarning,
-                stacklevel=_callers_level(),
             )
         return prompts
 
@@ -226,14 +242,3 @@ class BlockRanker:
             tokens += part.num_tokens
         if batch:
             yield batch
-
-
-def _callers_level() -> int:
-    """The `stacklevel` of the first frame outside, seen from the function that warns.
-
-    Methods here call one another, through torch's decorators, by more than one way.
-    """
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in ("rerank", "torch"):
-        level, frame = level + 1, frame.f_back
-    return level

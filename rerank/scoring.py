@@ -3,6 +3,7 @@
 Enters: what a backbone read. Leaves: one score a passage of the packed prompts.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -64,8 +65,28 @@ def head_values(
     found = _block_scores(heads, prompts)
     if settings.score == "mass":
         return found.mass
-    # A passage of which the model knows no token comes last, with a score that JSON can hold.
+    # A passage of which the model knows no token has minus infinity, of which a weight of 0 would
+    # make no number. `with_unread_last` gives it a score.
     return (found.log_sum_exp / heads.scale).clamp(min=torch.finfo(torch.float32).min)
+
+
+def with_unread_last(
+    scores: Sequence[float], unread: Sequence[bool], settings: RankerSettings
+) -> list[float]:
+    """`scores` of a list, with those of its `unread` passages below all others, and finite.
+
+    Nothing of an unread passage was there to be scored: no visible character, or no token that the
+    model knows. A mass is 0 then. Any other score is 1 below the lowest of the others, and -1 where
+    there is none; so it does not depend on the passages' order.
+    """
+    if not any(unread):
+        return list(scores)
+    if settings.score == "mass" and settings.calibration == "none":
+        last = 0.0
+    else:
+        read = (score for score, blank in zip(scores, unread, strict=True) if not blank)
+        last = min(read, default=0.0) - 1
+    return [last if blank else score for score, blank in zip(scores, unread, strict=True)]
 
 
 class LogSums(NamedTuple):

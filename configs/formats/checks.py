@@ -8,6 +8,8 @@ a `ValueError` in one sentence.
 
 import numbers
 import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 _INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Mn", "Mc", "Me"}
 
@@ -71,7 +73,7 @@ def is_blank(text: str) -> bool:
 def check_query(query: object, name: str = "the query") -> None:
     """Raise `TypeError` for a query that is no string, `ValueError` for an empty or broken one."""
     if not isinstance(query, str):
-        raise TypeError(f"{name} is {_article(query)}, wanted a string")
+        raise TypeError(f"{name} is {named_type(query)}, wanted a string")
     if fault := text_fault(query):
         raise ValueError(f"{name} has {fault}")
     if is_blank(query):
@@ -79,16 +81,31 @@ def check_query(query: object, name: str = "the query") -> None:
 
 
 def check_queries(queries: object) -> list[str]:
-    """`queries` as a list of good ones; a lone string is refused.
+    """`queries`, any iterable, as a list of good ones; a lone string is refused.
 
     Raises `TypeError` or `ValueError` naming the first bad one, counted from 1.
     """
-    if isinstance(queries, str) or not hasattr(queries, "__iter__"):
-        raise TypeError(f"queries is {_article(queries)}, wanted a list of strings")
-    listed = list(queries)
+    listed = as_list("queries", queries, "a list of strings")
     for number, query in enumerate(listed, 1):
-        check_query(query, f"query {number} of {len(listed)}" if len(listed) > 1 else "the query")
+        check_query(query, query_name(number, len(listed)))
     return listed
+
+
+def query_name(number: int, count: int) -> str:
+    """What a sentence calls one of `count` queries, numbered from 1."""
+    return "the query" if count == 1 else f"query {number} of {count}"
+
+
+def check_iterable(name: str, value: object, wanted: str) -> None:
+    """Raise `TypeError` for a lone string, a dict, or what else gives no items one by one."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is {named_type(value)}, wanted {wanted}")
+
+
+def as_list(name: str, value: Any, wanted: str) -> list[Any]:
+    """`value`, any iterable, as a list; raises `TypeError` as `check_iterable`."""
+    check_iterable(name, value, wanted)
+    return list(value)
 
 
 def check_count(name: str, value: object) -> None:
@@ -99,5 +116,6 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value}, wanted at least 1")
 
 
-def _article(value: object) -> str:
+def named_type(value: object) -> str:
+    """What `value` is, for a sentence: "None" or "a float"."""
     return "None" if value is None else f"a {type(value).__name__}"

@@ -13,9 +13,8 @@ def text_columns(line: str) -> TextFields:
     """The id, title and text of a line of two or three columns; raises `ValueError` for another."""
     columns = line.split("\t")
     if len(columns) not in (2, 3):
-        plural = "s" if len(columns) > 1 else ""
         raise ValueError(
-            f"{len(columns)} tab-separated column{plural}, wanted id, text or id, title, text"
+            f"{len(columns)} tab-separated columns, wanted id, text or id, title, text"
         )
     id_, *title, text = columns
     return TextFields(as_id(id_), "".join(title), text)

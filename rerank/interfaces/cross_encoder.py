@@ -7,14 +7,15 @@ Enters: a query and documents, or pairs. Leaves: what `CrossEncoder` returns for
     BlockCrossEncoder().rank("who wrote Faust?", ["A pear.", "Goethe wrote Faust."])
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 
-from rerank.candidates import as_candidates
-from rerank.interfaces.by_place import scores_by_place
+from configs.formats.checks import as_list, check_query, named_type
+from rerank.candidates import Candidate, as_candidate, check_top_k
+from rerank.interfaces.by_place import rank_by_place, scores_with_blanks
 from rerank.ranker import BlockRanker
 
 
@@ -43,7 +44,7 @@ class BlockCrossEncoder:
     def rank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Iterable[str],
         top_k: int | None = None,
         return_documents: bool = False,
         *,
@@ -55,23 +56,29 @@ class BlockCrossEncoder:
     ) -> list[dict[str, Any]]:
         """Rank `documents` for `query`: dicts of `corpus_id`, `score` and, if asked for, `text`.
 
-        Best first, equal scores in the documents' order. `activation_fn` maps the scores, here
-        nothing by default; `batch_size` and `show_progress_bar` are taken and not needed. Raises
-        `ValueError` for an empty query or document, and for a prompt: the template is the model's.
+        Best first, equal scores in the documents' order, documents without a visible character
+        last, which a warning counts. `activation_fn` maps the scores, here nothing by default;
+        `batch_size` and `show_progress_bar` are taken and not needed. Raises `TypeError` or
+        `ValueError` for an empty query, a document that is no text, a bad `top_k`, and for a
+        prompt: the template is the model's.
         """
         _refuse_prompts(prompt_name, prompt)
-        scores = _activated(scores_by_place(self.ranker, query, documents), activation_fn)
+        check_top_k(top_k)
+        documents = as_list("passages", documents, "a list of passages")
+        placed = rank_by_place(self.ranker, query, documents)
+        scores = _activated([score for _, score in placed], activation_fn).tolist()
         results: list[dict[str, Any]] = [
-            {"corpus_id": place, "score": score} for place, score in enumerate(scores.tolist())
+            {"corpus_id": place, "score": score}
+            for (place, _), score in zip(placed, scores, strict=True)
         ]
         if return_documents:
-            for result, document in zip(results, documents, strict=True):
-                result["text"] = document
+            for result in results:
+                result["text"] = documents[result["corpus_id"]]
         return sorted(results, key=lambda result: result["score"], reverse=True)[:top_k]
 
     def predict(
         self,
-        inputs: Sequence[Sequence[str]] | Sequence[str],
+        inputs: Iterable[Iterable[str]] | Iterable[str],
         *,
         prompt_name: str | None = None,
         prompt: str | None = None,
@@ -83,23 +90,22 @@ class BlockCrossEncoder:
     ) -> Any:
         """Score (query, document) pairs: float32 [pairs], or one score for one pair.
 
-        Pairs of the same query are read together, wherever they stand. The type is that of
-        `CrossEncoder.predict`: a numpy array, a tensor, or a list of tensors. Raises `ValueError`
-        for something else than pairs of texts, and for a prompt.
+        Pairs of the same query are read together, wherever they stand; documents without a visible
+        character score below them, and a warning counts them. The type is that of
+        `CrossEncoder.predict`: a numpy array, a tensor, or a list of tensors. Raises `TypeError` or
+        `ValueError` for something else than pairs of texts, and for a prompt.
         """
         _refuse_prompts(prompt_name, prompt)
-        single = len(inputs) == 2 and all(isinstance(text, str) for text in inputs)
-        pairs: list[Any] = [inputs] if single else list(inputs)
+        given = as_list("inputs", inputs, "pairs of a query and a document")
+        single = len(given) == 2 and all(isinstance(text, str) for text in given)
+        pairs = [_pair(number, pair) for number, pair in enumerate([given] if single else given)]
         by_query: dict[str, list[int]] = {}
-        for number, pair in enumerate(pairs):
-            if isinstance(pair, str) or len(pair) != 2:
-                raise ValueError(f"input {number} is {pair!r:.80}, wanted a query and a document")
-            by_query.setdefault(pair[0], []).append(number)
-        lists = [as_candidates([pairs[n][1] for n in numbers]) for numbers in by_query.values()]
+        for number, (query, _) in enumerate(pairs):
+            by_query.setdefault(query, []).append(number)
+        lists = [[pairs[n][1] for n in numbers] for numbers in by_query.values()]
         scores = torch.empty(len(pairs))
-        for numbers, values in zip(
-            by_query.values(), self.ranker.scores_batch(list(by_query), lists), strict=True
-        ):
+        by_list = scores_with_blanks(self.ranker, list(by_query), lists)
+        for numbers, values in zip(by_query.values(), by_list, strict=True):
             scores[numbers] = torch.tensor(values)
         scores = _activated(scores, activation_fn)
         found: Any = list(scores)
@@ -108,6 +114,22 @@ class BlockCrossEncoder:
         elif convert_to_numpy:
             found = scores.numpy() if pairs else np.array([])
         return found[0] if single else found
+
+
+def _pair(number: int, pair: Any) -> tuple[str, Candidate]:
+    """The query and the document of a pair; the same document may come in several."""
+    texts = list(pair) if isinstance(pair, Iterable) and not isinstance(pair, str) else []
+    if len(texts) != 2:
+        count = f" of {len(texts)}" if texts else ""
+        raise ValueError(
+            f"input {number} is {named_type(pair)}{count}, wanted a query and a document"
+        )
+    query, document = texts
+    check_query(query, f"input {number}: the query")
+    try:
+        return query, as_candidate(document, number, allow_blank=True)._replace(id=str(number))
+    except ValueError as error:
+        raise ValueError(f"input {number}: {error}") from None
 
 
 def _activated(

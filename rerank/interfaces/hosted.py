@@ -10,10 +10,11 @@ no server here, because what a server needs besides (keys, limits, queues) is no
     respond(ranker, {"query": "who wrote Faust?", "documents": ["A pear.", "Goethe."]}, "minilm")
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rerank.candidates import as_candidates
+from configs.formats.checks import check_query, named_type
+from rerank.candidates import Candidate, as_candidate, as_candidates
 from rerank.interfaces.by_place import rank_by_place
 from rerank.packing import tokenize
 from rerank.probability import probabilities
@@ -42,8 +43,9 @@ def read_request(body: Any) -> RerankRequest:
     if unknown:
         raise ValueError(f"unknown field {unknown[0]!r}; known: {', '.join(FIELDS)}")
     query, documents = body.get("query"), body.get("documents")
-    if not isinstance(query, str) or not query.strip():
-        raise ValueError("'query' is missing or empty, wanted a string")
+    if not isinstance(query, str):
+        raise ValueError("'query' is missing or no string")
+    check_query(query, "'query'")
     if not isinstance(documents, list) or not documents:
         raise ValueError("'documents' is missing or empty, wanted a list of strings or objects")
     top_n = body.get("top_n")
@@ -63,38 +65,48 @@ def respond(ranker: BlockRanker, body: Any, model: str) -> dict[str, Any]:
     """Answer one request with the reranker called `model`.
 
     `relevance_score` is a probability where the model's settings know how scores map to one, else
-    the score itself; `total_tokens` counts what the model read. Raises `ValueError` for a bad
-    request, and for one that asks for another model than this.
+    the score itself; `total_tokens` counts what the model read. A document without a visible
+    character comes last, as a probability with 0, and a warning counts it. Raises `ValueError` for
+    a bad request, and for one that asks for another model than this.
     """
     request = read_request(body)
     if request.model not in (None, model):
         raise ValueError(f"'model' is {request.model!r}, and {model!r} is loaded")
-    ranking = rank_by_place(ranker, request.query, request.documents, request.top_n)
-    scores = [score for _, score in ranking]
-    relevance = probabilities(scores, ranker.settings.probability) or scores
+    candidates = as_candidates(request.documents, allow_blank=True)
+    ranking = rank_by_place(ranker, request.query, candidates, request.top_n)
+    relevance = [score for _, score in ranking]
+    mapped = probabilities(relevance, ranker.settings.probability)
+    if mapped is not None:
+        blank = (candidates[place].is_blank for place, _ in ranking)
+        relevance = [0.0 if b else value for b, value in zip(blank, mapped, strict=True)]
     results: list[dict[str, Any]] = []
     for (place, _), score in zip(ranking, relevance, strict=True):
         result: dict[str, Any] = {"index": place, "relevance_score": score}
         if request.return_documents:
             result["document"] = request.documents[place]
         results.append(result)
-    usage = {"total_tokens": _tokens(ranker, request)}
+    usage = {"total_tokens": _tokens(ranker, request.query, candidates)}
     return {"model": model, "results": results, "usage": usage}
 
 
-def _tokens(ranker: BlockRanker, request: RerankRequest) -> int:
-    texts = fill(ranker.settings, request.query, as_candidates(request.documents))
+def _tokens(ranker: BlockRanker, query: str, candidates: Sequence[Candidate]) -> int:
+    read = [candidate for candidate in candidates if not candidate.is_blank]
+    if not read:
+        return 0
+    texts = fill(ranker.settings, query, read)
     (prompt,) = tokenize(ranker.backbone.tokenizer, ranker.settings, [texts])
     return prompt.num_tokens
 
 
 def _document(number: int, document: Any) -> dict[str, str]:
-    if isinstance(document, str):
-        document = {"text": document}
-    if not isinstance(document, Mapping) or not isinstance(document.get("text"), str):
-        raise ValueError(f"'documents'[{number}] has no text; wanted a string or {{'text': ...}}")
-    if not document["text"].strip():
-        raise ValueError(f"'documents'[{number}] is empty")
-    return {
-        name: document[name] for name in _DOCUMENT_FIELDS if isinstance(document.get(name), str)
-    }
+    given = {"text": document} if isinstance(document, str) else document
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"'documents'[{number}]: {named_type(document)}, wanted a string or {{'text': ...}}"
+        )
+    fields = {name: given[name] for name in _DOCUMENT_FIELDS if given.get(name) is not None}
+    try:
+        as_candidate(fields, number, allow_blank=True)
+    except ValueError as error:
+        raise ValueError(f"'documents'[{number}]: {error}") from None
+    return fields

@@ -8,7 +8,7 @@ Enters: LangChain documents. Leaves: the best of them, scored. Needs the extra `
     ContextualCompressionRetriever(base_compressor=compressor, base_retriever=retriever)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 try:
@@ -33,12 +33,14 @@ class BlockRankCompressor(BaseDocumentCompressor):
     score_key: str = "relevance_score"
 
     def compress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Any = None
+        self, documents: Iterable[Document], query: str, callbacks: Any = None
     ) -> Sequence[Document]:
         """The best documents as copies, best first; the given ones stay as they are.
 
-        Raises `ValueError` for an empty query, an empty document or a `top_n` below 1.
+        Documents without a visible character come last, and a warning counts them. Raises
+        `ValueError` for an empty query or a `top_n` below 1.
         """
+        documents = list(documents)
         passages = [
             {"title": str(document.metadata.get("title") or ""), "text": document.page_content}
             for document in documents

@@ -41,7 +41,8 @@ class BlockRankPostprocessor(BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         """The best nodes, best first, with our scores; the given ones stay as they are.
 
-        Raises `ValueError` without a query, and for an empty node or a `top_n` below 1.
+        Nodes without a visible character come last, and a warning counts them. Raises
+        `ValueError` without a query, and for a `top_n` below 1.
         """
         if query_bundle is None:
             raise ValueError("reranking needs a query: give query_bundle or query_str")

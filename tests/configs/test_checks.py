@@ -26,7 +26,9 @@ def test_nothing_else_is_a_count(value, kind, message):
         check_count("top_k", value)
 
 
-@pytest.mark.parametrize("text", ["", " \n\t", "\u200b\u200d", "\ufeff", "\x00\x1b", "\u0301", "\u2028"])
+@pytest.mark.parametrize(
+    "text", ["", " \n\t", "\u200b\u200d", "\ufeff", "\x00\x1b", "\u0301", "\u2028"]
+)
 def test_what_nobody_sees_is_blank(text):
     assert is_blank(text)
 

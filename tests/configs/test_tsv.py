@@ -19,7 +19,7 @@ def test_an_id_perhaps_a_title_and_a_text(line, found):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("A pear.", "1 tab-separated column, wanted id, text or id, title, text"),
+        ("A pear.", "1 tab-separated columns, wanted id, text or id, title, text"),
         ("a\tb\tc\td", "4 tab-separated columns, wanted id, text or id, title, text"),
         ("\ttext", "the id is empty"),
         ("two words\ttext", "id 'two words' has white space"),

@@ -43,7 +43,7 @@ def test_a_line_reads_back_as_it_was_written(tmp_path, name):
         ({"query": " "}, "'query' is missing or empty"),
         ({"passages": None}, "'passages' is missing or no list"),
         ({"passages": []}, "no passages to rank"),
-        ({"passages": [{"id": "a", "text": " "}]}, r"passage 0 \(id 'a'\) has no text"),
+        ({"passages": [{"id": "a", "text": " "}]}, r"passage 0: no visible character \(id 'a'\)"),
         ({"passages": [{"id": "a", "text": "x"}] * 2}, "have the same id 'a'"),
         ({"relevant": {"c": 1}}, "'relevant' names 'c', which no passage"),
         ({"relevant": {"a": 1.5}}, "'relevant' gives 'a' 1.5, wanted a whole number"),

@@ -271,7 +271,8 @@ def test_in_batch_scores_have_the_prior_of_their_own_query(tmp_path, folder):
         readout = backbone.read(batch.packed)
         assert readout.prior is not None
         found = Objective(backbone, settings)._scores(readout, batch)
-    union = list({p.text: p for prompt in prompts for p in prompt.passages}.values())
+    union = {p.text: p for prompt in prompts for p in prompt.passages}.values()
+    union = [passage._replace(id=str(number)) for number, passage in enumerate(union)]
     ranker = BlockRanker(backbone)
     for prompt, values in zip(prompts, found, strict=True):
         wanted = torch.tensor(ranker.scores(prompt.query, union))

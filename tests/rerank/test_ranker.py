@@ -1,5 +1,4 @@
 import itertools
-import json
 import warnings
 
 import numpy as np
@@ -70,22 +69,9 @@ def test_an_empty_query_is_refused(minilm_ranker, query):
         minilm_ranker.rerank(query, PASSAGES)
 
 
-def test_a_query_without_a_token_is_refused(minilm_ranker):
-    with pytest.raises(ValueError, match="no token of its own"):
-        minilm_ranker.rerank("\u200b", PASSAGES)
-
-
 def test_a_query_longer_than_the_model_reads_is_refused(minilm_ranker):
     with pytest.raises(ValueError, match=r"the query has 602 tokens .* the limit is 512"):
         minilm_ranker.rerank("faust " * 600, PASSAGES)
-
-
-def test_a_passage_without_a_token_comes_last_with_a_finite_score(minilm_ranker):
-    """JSON has no infinities, and a sum with one is none."""
-    found = minilm_ranker.rerank(QUERY, ["\u200b", *PASSAGES])
-    assert found[-1].original_rank == 1
-    assert np.isfinite(found[-1].score)
-    json.dumps([ranked.score for ranked in found], allow_nan=False)
 
 
 def test_passages_that_were_cut_are_counted_where_the_caller_stands(minilm_ranker):
@@ -145,9 +131,9 @@ def test_several_queries_in_one_call(ranker):
     ("queries", "lists", "message"),
     [
         (["a", "b"], [["x"]], "2 queries and 1 lists of passages"),
-        (["a", " "], [["x"], ["y"]], "query 1 is empty"),
-        (["a", "faust " * 600], [["x"], ["y"]], r"query 1 has 602 tokens .* the limit is 512"),
-        (["a", "b"], [["x"], []], "the list is empty"),
+        (["a", " "], [["x"], ["y"]], "query 2 of 2 is empty"),
+        (["a", "faust " * 600], [["x"], ["y"]], r"query 2 of 2 has 602 tokens .* the limit is 512"),
+        (["a", "b"], [["x"], []], "query 2 of 2: no passages to rank: the list is empty"),
     ],
 )
 def test_a_bad_one_of_several_queries_is_named(minilm_ranker, queries, lists, message):

@@ -47,12 +47,13 @@ def test_a_score_is_a_probability_where_the_settings_have_a_map(minilm_ranker):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"query": " "}, "'query' is missing or empty"),
-        ({"query": 3}, "'query' is missing or empty"),
+        ({"query": " "}, "'query' is empty: it has no visible character"),
+        ({"query": "Faust\ud800"}, "'query' has half of a surrogate pair at character 6"),
+        ({"query": 3}, "'query' is missing or no string"),
         ({"documents": []}, "'documents' is missing or empty"),
         ({"documents": "A pear."}, "'documents' is missing or empty"),
-        ({"documents": ["A pear.", {"image": "x"}]}, r"'documents'\[1\] has no text"),
-        ({"documents": ["A pear.", " "]}, r"'documents'\[1\] is empty"),
+        ({"documents": ["A pear.", {"image": "x"}]}, r"'documents'\[1\]: no text: none of"),
+        ({"documents": ["A pear.", 3]}, r"'documents'\[1\]: a int, wanted a string or"),
         ({"top_n": 0}, "'top_n' is 0"),
         ({"top_n": True}, "'top_n' is True"),
         ({"return_documents": "yes"}, "'return_documents' is 'yes'"),
