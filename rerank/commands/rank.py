@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from configs.command import Subparsers
+from configs.formats.checks import check_count, check_query
 from rerank.commands.model_options import add_model_options, load_ranker, model_name
 from rerank.commands.passage_file import read_passages
 from rerank.commands.query_file import Request, read_batch, read_queries
@@ -29,8 +30,8 @@ def add_parser(subparsers: Subparsers) -> None:
     several.add_argument(
         "--queries",
         type=Path,
-        help="a file of queries over the same passages, one a line: plain text, or JSON with text "
-        "and id",
+        help="a file of queries over the same passages, one a line: plain text, JSON with text "
+        "and id, or .tsv of id and text",
     )
     several.add_argument(
         "--batch",
@@ -41,8 +42,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--passages",
         type=Path,
-        help="a file of passages, one a line: plain text, or JSON with text, and id and title "
-        "if you like; default: stdin",
+        help="a file of passages, one a line: plain text, JSON with text, and id and title if you "
+        "like, or .tsv of id, perhaps title, and text; default: stdin",
     )
     add_model_options(parser)
     parser.add_argument(
@@ -70,16 +71,13 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Rank and print, a few queries at a time."""
-    from rerank.candidates import as_candidates
-
+    if arguments.top_k is not None:
+        check_count("--top-k", arguments.top_k)
     if arguments.mode == "decode" and (arguments.cache or arguments.highlights):
         raise ValueError("--cache and --highlights are of attention: leave --mode decode out")
     if arguments.cache is not None and not arguments.cache.is_dir():
         raise ValueError(f"--cache: {arguments.cache} does not exist")
-    requests = _requests(arguments)
-    for request in requests:
-        if request.passages is not None:
-            as_candidates(request.passages)  # a bad one is told before a model loads
+    requests = _requests(arguments)  # what is wrong with them is told before a model loads
     from tqdm import tqdm
 
     ranking = _ranking(arguments)
@@ -87,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     with bar:
         for start in range(0, len(requests), _QUERIES_AT_ONCE):
             some = requests[start : start + _QUERIES_AT_ONCE]
-            for request, results in zip(some, ranking.rank(some), strict=True):
+            for request, results in zip(some, _ranked(ranking, some), strict=True):
                 highlights = ranking.highlights(request, results)
                 if arguments.json:
                     print_json(request, results, ranking.model, highlights)
@@ -100,6 +98,8 @@ def _requests(arguments: argparse.Namespace) -> list[Request]:
     files = [arguments.queries, arguments.batch]
     if (arguments.query is not None) + sum(file is not None for file in files) != 1:
         raise ValueError("wanted one of a query, --queries FILE or --batch FILE")
+    if arguments.query is not None:
+        check_query(arguments.query)
     if arguments.batch is not None:
         if arguments.passages is not None:
             raise ValueError("--batch brings its own passages: leave --passages out")
@@ -124,6 +124,17 @@ class _Ranking(NamedTuple):
     highlights: Callable[[Request, Sequence["Ranked"]], dict[str, "Highlights"] | None]
 
 
+def _ranked(ranking: _Ranking, some: Sequence[Request]) -> list[list["Ranked"]]:
+    """The results of `some` requests; a `ValueError` names the one that it is about."""
+    try:
+        return ranking.rank(some)
+    except ValueError as error:
+        if len(some) == 1:
+            where = some[0].where
+            raise ValueError(f"{where}: {error}" if where else str(error)) from error
+    return [_ranked(ranking, [request])[0] for request in some]
+
+
 def _ranking(arguments: argparse.Namespace) -> _Ranking:
     top_k = arguments.top_k
     if arguments.mode == "decode":
@@ -132,7 +143,7 @@ def _ranking(arguments: argparse.Namespace) -> _Ranking:
         decoder = AnswerDecoder.from_pretrained(arguments.model, arguments.device, arguments.dtype)
         return _Ranking(
             arguments.model or DEFAULT_DECODER,
-            lambda some: [decoder.rerank(r.query, r.passages, top_k) for r in some],
+            lambda some: [decoder.rerank(r.query, r.own, top_k) for r in some],
             lambda request, results: None,
         )
     ranker = load_ranker(arguments)
@@ -141,12 +152,12 @@ def _ranking(arguments: argparse.Namespace) -> _Ranking:
         if not arguments.highlights:
             return None
         # Of all passages, not of those that are printed: masses are shares of the whole list.
-        return {each.id: each for each in ranker.highlights(request.query, request.passages)}
+        return {each.id: each for each in ranker.highlights(request.query, request.own)}
 
     if arguments.cache is None:
 
         def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
-            lists = [request.passages for request in some]
+            lists = [request.own for request in some]
             return ranker.rerank_batch([request.query for request in some], lists, top_k)
     else:
         from rerank.cache import PassageCache

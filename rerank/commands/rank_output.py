@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from configs.formats.shown import shown, shown_line, snippet
 from rerank.commands.query_file import Request
 
 if TYPE_CHECKING:
     from rerank.candidates import Candidate, Ranked
     from rerank.highlights import Highlights
 
-_SNIPPET = 100
 _HIGHLIGHTS = 8
 
 
@@ -49,18 +49,17 @@ def print_lines(
     highlights: Mapping[str, "Highlights"] | None,
 ) -> None:
     """A line a passage, below it the tokens of the most mass; with `titled`, first the query."""
-    from rerank.candidates import as_candidates
+    from rerank.candidates import as_candidate
 
     if titled:
-        print(f"query {request.id}: {request.query}")
+        print(f"query {shown(request.id)}: {shown_line(request.query)}")
     for result in results:
-        print(f"{result.rank:>4}  {result.score:.4f}  {result.id}", end="")
-        if result.passage == result.id:  # a cache keeps no words
+        print(f"{result.rank:>4}  {result.score:.4f}  {shown(result.id)}", end="")
+        if request.passages is None:  # a cache keeps no words
             print()
             continue
-        (passage,) = as_candidates([result.passage])
-        text = " ".join((passage.text or passage.title).split())
-        print("  " + (text if len(text) <= _SNIPPET else f"{text[:_SNIPPET]}…"))
+        passage = as_candidate(result.passage, 0)
+        print("  " + snippet(passage.text or passage.title))
         if highlights is not None:
             print(" " * 6 + _highest(passage, highlights[result.id]))
 
@@ -69,6 +68,6 @@ def _highest(passage: "Candidate", highlights: "Highlights") -> str:
     tokens = sorted(highlights.tokens, key=lambda token: -token.mass)[:_HIGHLIGHTS]
     shares = []
     for token in tokens:
-        word = getattr(passage, token.field)[token.start : token.end].strip()
-        shares.append(f"{word} {token.mass:.3f}")
+        word = getattr(passage, token.field)[token.start : token.end]
+        shares.append(f"{shown_line(word)} {token.mass:.3f}")
     return " | ".join(shares)

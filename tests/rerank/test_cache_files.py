@@ -215,7 +215,7 @@ def test_what_was_cut_is_counted(minilm_ranker):
 
 
 def test_the_command_builds_and_tells(run_module, tmp_path):
-    passages = tmp_path / "passages.jsonl"
+    passages = tmp_path / "passages.txt"
     passages.write_text("\n".join([json.dumps(MANY[2]), "", "A pear."]))
     told = {}
     out = tmp_path / "c"

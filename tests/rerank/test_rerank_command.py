@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 import sys
@@ -6,7 +7,7 @@ import pytest
 from rerank_cases import QUERY, save_model
 
 from configs.command import run_command
-from rerank import BlockRanker
+from rerank import BlankPassagesWarning, BlockRanker
 from rerank.__main__ import make_parser
 from rerank.ranker import DEFAULT_RERANKER
 
@@ -144,20 +145,33 @@ def test_respond_answers_line_by_line(run, tmp_path):
     [
         (["rank", "query", "--passages", "nowhere.txt"], "", "nowhere.txt does not exist"),
         (["rank", "query"], "good\n{broken\n", "stdin:2: broken JSON"),
-        (["rank", "query"], "", "the list is empty"),
+        (["rank", "query"], "", "stdin holds no passage"),
         (["rank"], "A pear.\n", "wanted one of a query, --queries FILE or --batch FILE"),
         (["rank", "query", "--queries", "nowhere.txt"], "A pear.", "wanted one of a query"),
-        (["rank", "--queries", "nowhere.txt"], "A pear.", "--queries: nowhere.txt does not exist"),
+        (["rank", "--queries", "nowhere.txt"], "A pear.", "nowhere.txt does not exist"),
         (["rank", "--queries", "{empty}"], "A pear.", "holds no query"),
-        (["rank", "--queries", "{batch}"], "A pear.", 'query 1 has no text: {"passages"'),
-        (["rank", "--batch", "{batch}"], "", "request 1 has no text"),
-        (["rank", "--batch", "{plain}"], "", "request 1 has no 'passages'"),
+        (["rank", "--queries", "{batch}"], "A pear.", "batch:1: no text: none of the fields text"),
+        (["rank", "--batch", "{batch}"], "", "batch:1: no text: none of the fields query"),
+        (
+            ["rank", "--batch", "{plain}"],
+            "",
+            "plain:1: a str, wanted an object with query and passages",
+        ),
         (["rank", "--batch", "{batch}", "--passages", "x"], "", "leave --passages out"),
         (["rank", "query", "--model", "no/such-model"], "A pear.\n", "is neither a local model"),
         (["rank", "query", "--cache", "nowhere"], "", "--cache: nowhere does not exist"),
         (["rank", "query", "--cache", ".", "--highlights"], "", "needs the passages' words"),
         (["rank", "query", "--cache", ".", "--mode", "decode"], "", "leave --mode decode out"),
-        (["respond", "--requests", "nowhere.txt"], "", "--requests: nowhere.txt does not exist"),
+        (
+            ["rank", "Faust\udcff"],
+            "A pear.",
+            "the query has half of a surrogate pair at character 6",
+        ),
+        (["rank", "\u200b"], "A pear.", "the query is empty: it has no visible character"),
+        (["rank", "query", "--top-k", "0"], "A pear.", "--top-k is 0, wanted at least 1"),
+        (["rank", "query"], "A pear.\n\ud800\n", "stdin:2: not UTF-8"),
+        (["respond", "--requests", "nowhere.txt"], "", "nowhere.txt does not exist"),
+        (["respond", "--requests", "."], "", ". is a folder, wanted a file"),
         (["respond", "--model", "no/such-model"], "", "is neither a local model"),
     ],
 )
@@ -179,15 +193,96 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert captured.out == ""
 
 
+def test_a_batch_error_names_its_request(minilm_ranker, tmp_path, monkeypatch, capsys):
+    """Sixteen are read at once; the sentence is of one."""
+    rows = [{"query": "who?", "passages": ["A pear."]}] * 3
+    rows += [{"id": "long", "query": "faust " * 600, "passages": ["A pear."]}]
+    batch = write(tmp_path / "batch", *map(json.dumps, [*rows, *rows[:1]]))
+    monkeypatch.setattr(BlockRanker, "from_pretrained", lambda *_: minilm_ranker)
+    assert run_command(make_parser(), ["rank", "--batch", str(batch)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: {batch}:7: request 'long': the query has 602 tokens")
+    assert captured.out == ""
+
+
+def test_nothing_of_a_strangers_moves_the_terminal(run, tmp_path):
+    """Ids are checked, and may hold direction overrides; the rest may hold anything."""
+    rows = [
+        {"id": "a\u202eb", "text": "red \x1b[31m\r\nFaust\u202e", "title": "\x07"},
+        {"id": "t", "title": "\x1b]0;title\x07 Goethe", "text": ""},
+    ]
+    passages = write(tmp_path / "p.jsonl", *map(json.dumps, rows))
+    queries = write(tmp_path / "q.jsonl", json.dumps({"id": "q\u202e", "text": "who\x1b[2J\n?"}))
+    for more in ((), ("--highlights",)):
+        out = run("rank", "--queries", queries, "--passages", passages, *more)
+        assert all(character.isprintable() or character == "\n" for character in out)
+        lines = out.splitlines()
+        assert lines[0] == "query q\\u202e: who\\x1b[2J ?"
+        found = {line.split()[2]: line for line in lines[1 :: 1 + bool(more)]}
+        assert found["a\\u202eb"].endswith("red \\x1b[31m Faust\\u202e")
+        assert found["t"].endswith("\\x1b]0;title\\x07 Goethe")
+    exact = objects(run("rank", "--queries", queries, "--passages", passages, "--json"))
+    assert {r["id"]: r["passage"] for r in exact[0]["results"]} == {r["id"]: r for r in rows}
+    assert exact[0]["query"] == "who\x1b[2J\n?"
+
+
+def test_a_passage_that_is_its_own_number_keeps_its_words(run):
+    assert run("rank", "who?", stdin="0\nA pear.").count("\n") == 2
+    assert {
+        line.split(maxsplit=2)[2] for line in run("rank", "who?", stdin="0\n1").splitlines()
+    } == {
+        "0  0",
+        "1  1",
+    }
+
+
+GOOD = {"query": "who wrote Faust?", "documents": ["A pear.", "Goethe wrote it."]}
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{broken", "stdin:1: broken JSON"),
-        ('{"query": "who?"}', "stdin:1: 'documents' is missing or empty"),
+        (b"{broken", "broken JSON: Expecting property name"),
+        (b"plain", "broken JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'{"query": "who?"}', "'documents' is missing or empty"),
+        (b"[]", "the request is a list, wanted a JSON object"),
+        (b'{"query": "who?", "documents": ["a", null]}', "'documents'[1]: None, wanted"),
+        (b'{"query": "\\ud800", "documents": ["a"]}', "'query' has half of a surrogate pair"),
+        (b'{"query": "who?", "documents": ["a"], "top_n": 2.5}', "'top_n' is 2.5"),
+        (b'{"query": "who?", "documents": ["a"], "model": "other"}', "'model' is 'other', and"),
+        (b'{"query": ' + b"[" * 100_000, "JSON that nests too deeply"),
+        (b'{"query": NaN, "documents": ["a"]}', "broken JSON: NaN is no JSON number"),
+        (json.dumps(GOOD | {"query": "faust " * 600}).encode(), "the query has 602 tokens"),
     ],
 )
-def test_a_bad_request_names_its_line(line, message, minilm_ranker, monkeypatch, capsys):
+def test_a_bad_request_is_answered_with_an_error_and_the_others_all_the_same(
+    line, message, minilm_ranker, monkeypatch, capsys
+):
+    good = json.dumps(GOOD).encode()
     monkeypatch.setattr(BlockRanker, "from_pretrained", lambda *_: minilm_ranker)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(line))
-    assert run_command(make_parser(), ["respond"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {message}")
+    lines = b"\n".join([good, b"", line, good])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert run_command(make_parser(), ["respond"]) == 0
+    captured = capsys.readouterr()
+    first, bad, last = objects(captured.out)
+    assert first == last
+    assert len(first["results"]) == 2
+    assert set(bad) == {"error"}
+    assert bad["error"].pop("line") == 3
+    assert bad["error"].pop("message").startswith(message)
+    assert bad["error"] == {}
+    assert captured.err == "note: 1 of 3 requests was answered with an error\n"
+
+
+def test_a_requests_file_may_be_packed_and_marked(run, tmp_path):
+    lines = b"\xef\xbb\xbf" + json.dumps(GOOD).encode()
+    file = tmp_path / "requests"
+    file.write_bytes(gzip.compress(lines))
+    assert run("respond", "--requests", file) == run("respond", stdin=lines.decode())
+
+
+def test_a_blank_document_of_a_request_comes_last(run):
+    with pytest.warns(BlankPassagesWarning):
+        out = run("respond", stdin=json.dumps(GOOD | {"documents": ["", "Goethe wrote it."]}))
+    assert [result["index"] for result in json.loads(out)["results"]] == [1, 0]
