@@ -8,6 +8,7 @@ is read: what one caller got wrong is not the others' loss, and no failure of th
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Iterable
 from itertools import chain, islice
 from pathlib import Path
@@ -43,7 +44,11 @@ def run(arguments: argparse.Namespace) -> None:
     for line in lines:
         if line.text is not None and not line.text.strip():
             continue
-        response = _response(ranker, line, model)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)  # also where the last line had the same
+            response = _response(ranker, line, model)
+        for warning in caught:
+            print(f"note: line {line.number}: {warning.message}", file=sys.stderr)
         print(json.dumps(response, ensure_ascii=False), flush=True)
         answered += 1
         bad += "error" in response

@@ -233,7 +233,7 @@ def test_the_command_builds_and_tells(run_module, tmp_path):
     assert told["info"]["bytes"] == sum(path.stat().st_size for path in out.glob("*.safetensors"))
     passages.write_text('{"text": "Good."}\n{broken\n')
     for arguments, message in (
-        ((*build_it[:-1], tmp_path / "d"), r"passages.jsonl:2: broken JSON"),
+        ((*build_it[:-1], tmp_path / "d"), r"passages.txt:2: broken JSON"),
         ((*build_it[:5], "nowhere.jsonl", *build_it[6:]), "nowhere.jsonl does not exist"),
         (("rerank", "cache", "info", tmp_path), "holds no passage cache"),
     ):

@@ -7,7 +7,7 @@ import pytest
 from rerank_cases import QUERY, save_model
 
 from configs.command import run_command
-from rerank import BlankPassagesWarning, BlockRanker
+from rerank import BlockRanker
 from rerank.__main__ import make_parser
 from rerank.ranker import DEFAULT_RERANKER
 
@@ -282,7 +282,15 @@ def test_a_requests_file_may_be_packed_and_marked(run, tmp_path):
     assert run("respond", "--requests", file) == run("respond", stdin=lines.decode())
 
 
-def test_a_blank_document_of_a_request_comes_last(run):
-    with pytest.warns(BlankPassagesWarning):
-        out = run("respond", stdin=json.dumps(GOOD | {"documents": ["", "Goethe wrote it."]}))
-    assert [result["index"] for result in json.loads(out)["results"]] == [1, 0]
+def test_a_blank_document_of_a_request_comes_last_and_each_is_noted(
+    minilm_ranker, monkeypatch, capsys
+):
+    monkeypatch.setattr(BlockRanker, "from_pretrained", lambda *_: minilm_ranker)
+    line = json.dumps(GOOD | {"documents": ["", "Goethe wrote it."]})
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{line}\n{line}"))
+    assert run_command(make_parser(), ["respond"]) == 0
+    captured = capsys.readouterr()
+    for response in objects(captured.out):
+        assert [result["index"] for result in response["results"]] == [1, 0]
+    note = "1 of 2 passages have no visible character: they come last"
+    assert captured.err.splitlines() == [f"note: line {number}: {note}" for number in (1, 2)]
