@@ -134,7 +134,7 @@ def write_faiss(built: faiss.Index, file: BinaryIO) -> None:
 
     FAISS's own writer says nothing when the disk is full and the last buffer is lost.
     """
-    faiss.write_index(built, faiss.PyCallbackIOWriter(file.write))
+    faiss.write_index(built, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
 def read_faiss(data: Path, name: str, dimension: int, passages: int) -> faiss.Index:

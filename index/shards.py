@@ -6,8 +6,9 @@ memory-mapped when read, so vectors cost no memory until they are touched) and
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -31,13 +32,11 @@ def write_shard(
         {name: pa.array(column) for name, column in zip(_PASSAGES.names, columns, strict=True)},
         schema=_PASSAGES,
     )
-    _write(
+    write_atomic(
         folder / passages_file,
-        lambda sink: pq.write_table(
-            table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd"
-        ),
+        lambda file: pq.write_table(table, file, row_group_size=ROWS_PER_GROUP, compression="zstd"),
     )
-    _write(folder / vectors_file, lambda sink: _write_vectors(sink, vectors))
+    write_atomic(folder / vectors_file, lambda file: _write_vectors(file, vectors))
     return ShardRecord(
         vectors=vectors_file,
         passages=passages_file,
@@ -48,19 +47,11 @@ def write_shard(
     )
 
 
-def _write(path: Path, write: Callable[[pa.NativeFile], object]) -> None:
-    # Through memory: handed a file of Python's, Arrow loses what it raises, a full disk's too.
-    with pa.BufferOutputStream() as sink:
-        write(sink)
-        contents = sink.getvalue()
-    write_atomic(path, lambda file: file.write(contents))
-
-
-def _write_vectors(sink: pa.NativeFile, vectors: np.ndarray) -> None:
+def _write_vectors(file: BinaryIO, vectors: np.ndarray) -> None:
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
     column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
     table = pa.table({"vector": column})
-    with pa.ipc.new_file(sink, table.schema) as writer:
+    with pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
 
 

@@ -51,7 +51,7 @@ def _set(path, value):
 @pytest.mark.parametrize("value", ["../../outside", "/etc", "..", "", "data-0001/..", "building"])
 def test_data_is_a_plain_name(folder, value):
     _change(folder, _set(["data"], value))
-    with pytest.raises(ValueError, match="data is .*, wanted data- and a number"):
+    with pytest.raises(ValueError, match=r"data is .*, wanted data- and a number"):
         verify(folder)
 
 

@@ -103,7 +103,7 @@ def test_a_whole_index_is_replaced_only_when_told(tmp_path):
     with pytest.raises(ValueError, match="already holds an index; --overwrite replaces it"):
         IndexWriter(tmp_path, PLAN, resume=False, overwrite=False)
     other = replace(PLAN, corpus="another")
-    with pytest.raises(ValueError, match="the index in .* had another corpus; repeat its options"):
+    with pytest.raises(ValueError, match=r"the index in .* had another corpus; repeat its options"):
         IndexWriter(tmp_path, other, resume=True, overwrite=False)
 
 

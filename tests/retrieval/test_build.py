@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from index.dense_index import DenseIndex
-from index.verify import verify
 from index.plan import BUILDING
+from index.verify import verify
 from retrieval.build import IndexSettings, build_index
 from retrieval.corpora.records import Skipped
 
