@@ -47,6 +47,28 @@ def test_an_empty_corpus_is_refused_before_a_model_loads(tmp_path, content):
     assert not (tmp_path / "index").exists()
 
 
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_folder_that_is_not_ours_is_refused_before_anything_is_read(tmp_path, options):
+    (tmp_path / "data-old-backup").mkdir()
+    with pytest.raises(ValueError, match="data-old-backup is in the way"):
+        build_index("no-such.tsv", tmp_path, IndexSettings("no/such-model"), **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["data-old-backup"]
+
+
+def test_resuming_a_whole_index_says_so_and_encodes_nothing(
+    made_index, made_corpus, tiny_encoder, capsys, monkeypatch
+):
+    monkeypatch.setattr("retrieval.encoder.Encoder.encode_passages", None)
+    before = _files(made_index)
+    settings = IndexSettings(encoder=str(tiny_encoder), shard_size=16)
+    manifest = build_index(str(made_corpus), made_index, settings, resume=True, device="cpu")
+    assert manifest == DenseIndex.open(made_index).manifest
+    assert f"{made_index} holds this index already, whole" in capsys.readouterr().err
+    assert _files(made_index) == before
+    with pytest.raises(ValueError, match="had another settings; repeat its options with --resume"):
+        build_index(str(made_corpus), made_index, IndexSettings(str(tiny_encoder)), resume=True)
+
+
 def test_a_factory_that_faiss_does_not_know(tmp_path, made_corpus, tiny_encoder):
     settings = IndexSettings(encoder=str(tiny_encoder), faiss="What")
     with pytest.raises(ValueError, match="FAISS can't build 'What' over 60 vectors of 32 dim"):
