@@ -40,8 +40,9 @@ def chosen_implementation(
 ) -> Implementation:
     """The name of the implementation that runs for tensors on `device`.
 
-    None chooses: `cpu` on the CPU, `triton` on a GPU where Triton is installed and what is asked
-    for `fits` into so many bytes of shared memory, `reference` elsewhere. Raises ValueError for an unknown name, or one that cannot run on `device`.
+    None chooses: `cpu` on the CPU; on a GPU `triton` where it is installed and what is asked for
+    `fits` into so many bytes of shared memory; else `reference`. Raises ValueError for an unknown
+    name, or one that cannot run on `device`.
     """
     device = torch.device(device)
     has_triton = importlib.util.find_spec("triton") is not None

@@ -131,10 +131,14 @@ def attention_bytes(tile: Tile, size: int) -> int:
 
 
 def backward_bytes(tile: Tile, size: int) -> int:
-    """At most what the backward kernels of attention ask for; deltas and log-sum-exps stream."""
+    """At most what the backward kernels of attention ask for.
+
+    Beside their operands deltas and log-sum-exps stream; one operand is also read transposed.
+    """
     M, N, D = tile[:3]
     least, most = sorted((M * D, N * D))
-    walk = _walk(tile, 2 * least * size, 2 * most * size + 8 * M, 2 * M * N * size)
+    between = (2 * M * N + most) * size
+    walk = _walk(tile, 2 * least * size, 2 * most * size + 8 * M, between)
     return max(walk, 2 * _leaving(N * D, size))
 
 

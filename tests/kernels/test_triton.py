@@ -148,16 +148,7 @@ def test_a_request_alone_and_in_a_batch_has_the_same_bits(split_tokens):
         )
 
 
-@searched
-@given(
-    small_requests,
-    shapes,
-    dtypes,
-    st.booleans(),
-    st.sampled_from([1, 2, 5]),
-    st.integers(0, 2**31),
-)
-def test_block_score_and_its_gradients(blocks, shape, dtype, masked, signals, seed):
+def check_scores(blocks, shape, dtype, masked, signals, seed):
     layout = BlockLayout.build(blocks, device=DEVICE)
     generator = torch.Generator().manual_seed(seed)
     owners = list(range(layout.num_requests)) * signals
@@ -185,6 +176,78 @@ def test_block_score_and_its_gradients(blocks, shape, dtype, masked, signals, se
             assert relative_error(a, b) <= TOLERANCE[dtype]
 
 
+@searched
+@given(
+    small_requests,
+    shapes,
+    dtypes,
+    st.booleans(),
+    st.sampled_from([1, 2, 5]),
+    st.integers(0, 2**31),
+)
+def test_block_score_and_its_gradients(blocks, shape, dtype, masked, signals, seed):
+    check_scores(blocks, shape, dtype, masked, signals, seed)
+
+
+def check_cached(blocks, shape, dtype, bits, causal):
+    layout = BlockLayout.build(blocks, device=DEVICE)
+    q, k, v = qkv(layout, *shape, dtype)
+    rows = torch.cat([torch.arange(*s.query, device=DEVICE) for s in layout.spans])
+    cache = [QuantizedTokens(x) if bits == 16 else quantize_tokens(x, bits) for x in (k, v)]
+    spans = [CachedRequest(s.instruction, s.passages, s.query.length) for s in layout.spans]
+    cached = CachedLayout.build(spans, device=DEVICE)
+    fresh = [x[rows] for x in (q, k, v)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_module("kernels.cached_attention.triton"), "SPLIT_TOKENS", 64)
+        o, lse = cached_attention(*fresh, *cache, cached, causal=causal, implementation="triton")
+    exact, exact_lse = cached_attention(
+        *(x.double() for x in fresh), *cache, cached, causal=causal, implementation="reference"
+    )
+    assert relative_error(o, exact) <= TOLERANCE[dtype]
+    assert relative_error(lse, exact_lse) <= 1e-5
+    owners = list(range(layout.num_requests)) * 2
+    signals = torch.randn(len(owners), shape[0], shape[2]).to(DEVICE, dtype)
+    check_cached_scores(signals, cache[0], cached, owners)
+
+
+def check_cached_scores(q, cache, layout, owners):
+    scores, wanted = (
+        cached_block_score(x, cache, layout, signal_request=owners, implementation=name)
+        for x, name in ((q, "triton"), (q.double(), "reference"))
+    )
+    assert relative_error(scores.mass, wanted.mass) <= 1e-5
+
+
+# In pieces that divide the head, in one padded piece, and with a last piece that is not whole.
+WIDE = [(1, 1, 384), (2, 1, 96), (2, 2, 160)]
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("shape", WIDE)
+def test_scores_of_wide_heads_and_their_gradients(shape, dtype):
+    check_scores(EDGES, shape, dtype, masked=True, signals=5, seed=2)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("shape", WIDE)
+def test_scores_of_wide_cached_heads(shape, bits):
+    layout = BlockLayout.build(EDGES, device=DEVICE)
+    q, k, _ = qkv(layout, *shape, torch.float16)
+    cache = QuantizedTokens(k) if bits == 16 else quantize_tokens(k, bits)
+    spans = [CachedRequest(s.instruction, s.passages, s.query.length) for s in layout.spans]
+    check_cached_scores(q[:4], cache, CachedLayout.build(spans, device=DEVICE), [0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_the_tiles_of_a_consumer_card(dtype, monkeypatch):
+    """Smaller ones, down to 16 rows and 16 keys."""
+    for operation in ("block_attention", "block_score", "cached_attention"):
+        module = import_module(f"kernels.{operation}.triton")
+        monkeypatch.setattr(module, "shared_memory", lambda _: 101_376)
+    check_attention(EDGES, (4, 2, 256), dtype, causal=True)
+    check_cached(EDGES, (4, 2, 256), dtype, bits=8, causal=True)
+
+
 def test_more_signal_rows_than_a_program_takes():
     layout = BlockLayout.build([RequestBlocks(2, [5, 0, 40], 1)], device=DEVICE)
     q = torch.randn(21, 8, 32, device=DEVICE, requires_grad=True)
@@ -209,28 +272,7 @@ def test_score_reads_only_passage_keys():
 @searched
 @given(small_requests, shapes, dtypes, st.sampled_from([16, 8, 4]), st.booleans())
 def test_cached_attention_and_scores(blocks, shape, dtype, bits, causal):
-    layout = BlockLayout.build(blocks, device=DEVICE)
-    q, k, v = qkv(layout, *shape, dtype)
-    rows = torch.cat([torch.arange(*s.query, device=DEVICE) for s in layout.spans])
-    cache = [QuantizedTokens(x) if bits == 16 else quantize_tokens(x, bits) for x in (k, v)]
-    spans = [CachedRequest(s.instruction, s.passages, s.query.length) for s in layout.spans]
-    cached = CachedLayout.build(spans, device=DEVICE)
-    fresh = [x[rows] for x in (q, k, v)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(import_module("kernels.cached_attention.triton"), "SPLIT_TOKENS", 64)
-        o, lse = cached_attention(*fresh, *cache, cached, causal=causal, implementation="triton")
-    exact, exact_lse = cached_attention(
-        *(x.double() for x in fresh), *cache, cached, causal=causal, implementation="reference"
-    )
-    assert relative_error(o, exact) <= TOLERANCE[dtype]
-    assert relative_error(lse, exact_lse) <= 1e-5
-    owners = list(range(layout.num_requests)) * 2
-    signals = torch.randn(len(owners), shape[0], shape[2]).to(DEVICE, dtype)
-    scores, wanted = (
-        cached_block_score(x, cache[0], cached, signal_request=owners, implementation=name)
-        for x, name in ((signals, "triton"), (signals.double(), "reference"))
-    )
-    assert relative_error(scores.mass, wanted.mass) <= 1e-5
+    check_cached(blocks, shape, dtype, bits, causal)
 
 
 def test_float64_is_refused():
