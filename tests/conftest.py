@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Tests never reach for a model hub: what they need is installed or made on the spot.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Threads of torch that wait for each other spin: on busy cores that is a third of all CPU time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 ROOT = Path(__file__).resolve().parent.parent
 RunModule = Callable[..., subprocess.CompletedProcess[str]]
