@@ -70,11 +70,11 @@ def _records(corpus: str) -> Iterator[Record]:
     name = path.name.removesuffix(".gz")
     if path.is_file():
         if name.endswith((".jsonl", ".json", ".ndjson")):
-            from retrieval.corpora.jsonl import read_jsonl
+            from retrieval.corpora.lines import read_jsonl
 
             return read_jsonl(path)
         if name.endswith((".tsv", ".txt")):
-            from retrieval.corpora.tsv import read_tsv
+            from retrieval.corpora.lines import read_tsv
 
             return read_tsv(path)
         if name.endswith(".parquet"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from configs.formats.qrels import Qrels, read_qrels
 from configs.formats.queries import read_queries
-from retrieval.corpora.jsonl import read_jsonl
+from retrieval.corpora.lines import read_jsonl
 from retrieval.corpora.records import Record
 
 
