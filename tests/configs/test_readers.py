@@ -21,6 +21,9 @@ from eval.measures import evaluate
 from eval.sessions import read_sessions
 from eval.udcg_file import read_examples as read_contexts
 from index.records import Passage
+from rerank.commands.passage_file import read_passages
+from rerank.commands.query_file import read_batch
+from rerank.commands.query_file import read_queries as read_requests
 from rerank.examples import read_examples
 from retrieval.corpora import load_collection, open_corpus
 from retrieval.filter_labels import read_labels
@@ -61,6 +64,12 @@ READERS = {
     "sessions.tsv": (read_sessions, b"session\tturn\tquery-id\ns\t1\tq1\n"),
     "train.jsonl": (read_examples, _jsonl(EXAMPLE)),
     "contexts.json": (read_contexts, json.dumps(CONTEXT, indent=2).encode()),
+    "rank.jsonl": (read_passages, _jsonl(*ROWS)),
+    "rank.tsv": (read_passages, b"p1\tPears\tRipe.\np2\tRain.\n"),
+    "rank.txt": (read_passages, b'Ripe pears.\n{"text": "Rain."}\n'),
+    "asked.jsonl": (lambda path: read_requests(path, None), _jsonl({"text": "wann?"})),
+    "asked.txt": (lambda path: read_requests(path, None), b"when?\nwhere?\n"),
+    "batch.jsonl": (read_batch, _jsonl({"query": "q", "passages": ["a", {"text": "b"}]})),
     "known.jsonl": (lambda path: read_labels(known_items=path), _jsonl({"query": "q", "id": "p"})),
 }
 bytes_of_a_line = st.sampled_from(
@@ -178,6 +187,9 @@ def test_readers_of_one_format_agree(tmp_path_factory, rows, grades):
         (folder / f"{name}.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + content))
     for name in ("jsonl", "jsonl.gz", "tsv", "tsv.gz", "parquet"):
         assert list(open_corpus(str(folder / f"corpus.{name}"))) == wanted, name
+    for name in ("jsonl", "jsonl.gz", "tsv", "tsv.gz"):
+        found = read_passages(folder / f"corpus.{name}")
+        assert [Passage(c.id, c.title, c.text) for c in found] == wanted, name
     assert [row for _, row in json_lines(folder / "corpus.jsonl.gz")] == [
         {"_id": i, "title": title, "text": text} for i, title, text in rows
     ]
