@@ -90,16 +90,33 @@ class Case(NamedTuple):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for cases that compile alike."""
+        """Equal for cases of one dtype and chip that have the same matrix products.
+
+        The number of query heads a key head changes addresses alone, and ADD one load.
+        """
         launch = self.launch
-        options = (launch.num_warps, launch.num_stages, self.dtype, self.capability, self.bits)
-        return (launch.kernel.fn.__name__, *sorted(launch.constants.items()), *options, self.parts)
+        sizes = {k: v for k, v in launch.constants.items() if k not in ("G", "ADD")}
+        options = (launch.num_warps, launch.num_stages, self.bits)
+        return (launch.kernel.fn.__name__, *sorted(sizes.items()), *options)
 
     def __str__(self) -> str:
         constants = {k: v for k, v in self.launch.constants.items() if k != "UPCAST"}
         dtype = str(self.dtype).removeprefix("torch.")
         name = self.launch.kernel.fn.__name__
         return f"{name} {dtype} {self.bits} bits sm_{self.capability} {constants}"
+
+
+def matrix(dtype: torch.dtype, capability: int) -> list[Case]:
+    """Every case of every model, one of those that compile alike.
+
+    Generic heads come where least fits; fp16 differs from bf16 in no size.
+    """
+    generic = GENERIC if capability == 86 and dtype != torch.float16 else {}
+    found: dict[tuple[object, ...], Case] = {}
+    for model in (*MODELS.values(), *generic.values()):
+        for case in cases(model, dtype, capability):
+            found.setdefault(case.key, case)
+    return list(found.values())
 
 
 def cases(model: Model, dtype: torch.dtype, capability: int) -> Iterator[Case]:

@@ -1,4 +1,8 @@
-"""The Triton kernels compile for real GPUs, without one: to machine code, within shared memory."""
+"""The Triton kernels compile for real GPUs, without one: to machine code, within shared memory.
+
+What is compiled comes from the functions that launch it (`launch_cases`), for every model that is
+shipped or named. The whole matrix is slow; the cases that ask for most are not.
+"""
 
 import importlib.util
 import os
@@ -12,29 +16,31 @@ pytestmark = [
         os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
     ),
 ]
-# Bytes of shared memory that a block may use, by compute capability.
-SHARED = {80: 166_912, 90: 232_448}
-FLOATS = {"o", "q", "k", "v", "grad_o", "grad_q", "grad_k", "grad_v"}
-INTEGERS = {"table", "merges", "pieces"}
-NAMES = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
+FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
+NAMES = {FP32: "*fp32", BF16: "*bf16", FP16: "*fp16"}
+FLOATS = {"o", "q", "k", "v", "grad_o", "grad_q", "grad_k", "grad_v", "out"}
+INTEGERS = {"table": "*i32", "merges": "*i32", "pieces": "*i32", "order": "*i64"}
 
 
-def compiled(kernel, constants, dtype, capability, config, bits=16, fp32=()):
+def compiled(case, **ones):
+    """Triton's binary; `ones` are arguments of 1, which Triton makes constants of."""
     from triton import compile as build
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    stored = {16: NAMES[dtype], 8: "*i8", 4: "*u8"}[bits]
+    launch = case.launch
+    constants = launch.constants | ones
+    stored = {16: NAMES[case.dtype], 8: "*i8", 4: "*u8"}[case.bits]
     types, attributes = {}, {}
-    for index, name in enumerate(kernel.arg_names):
+    for index, name in enumerate(launch.kernel.arg_names):
         if name in constants:
             types[name] = "constexpr"
-        elif name in ("k", "v") and bits < 16:
+        elif name in ("k", "v"):
             types[name] = stored
-        elif name in FLOATS - set(fp32):
-            types[name] = NAMES[dtype]
-        elif name in INTEGERS or name == "order":
-            types[name] = "*i64" if name == "order" else "*i32"
+        elif name in FLOATS - case.parts:
+            types[name] = NAMES[case.dtype]
+        elif name in INTEGERS:
+            types[name] = INTEGERS[name]
         elif name == "key_mask":
             types[name] = "*u8"
         elif name == "scale":
@@ -43,72 +49,106 @@ def compiled(kernel, constants, dtype, capability, config, bits=16, fp32=()):
             types[name] = "i32"
         else:
             types[name] = "*fp32"
+        # Aligned addresses and strides are read in the widest pieces, through shared memory.
         if types[name].startswith("*") or name.startswith("stride"):
             attributes[(index,)] = [["tt.divisibility", 16]]
     binary = build(
-        ASTSource(kernel, types, constants, attributes),
-        target=GPUTarget("cuda", capability, 32),
-        options={"num_warps": config[2], "num_stages": config[3]},
+        ASTSource(launch.kernel, types, constants, attributes),
+        target=GPUTarget("cuda", case.capability, 32),
+        options={"num_warps": launch.num_warps, "num_stages": launch.num_stages},
     )
     assert binary.asm["cubin"]
-    assert binary.metadata.shared <= SHARED[capability]
-    return binary.asm["ptx"]
+    return binary
 
 
-def shape(D, config, **more):
-    G = 4
-    return {"G": G, "D": D, "BLOCK_M": config[0], "BLOCK_D": D, "UPCAST": False, **more}
+def check(case, **ones):
+    """The compiled `case` fits its chip, and asks for no more than the tile was chosen by."""
+    from launch_cases import SHARED
+
+    binary = compiled(case, **ones)
+    assert binary.metadata.shared <= SHARED[case.capability], case
+    assert case.bound is None or binary.metadata.shared <= case.bound <= SHARED[case.capability]
+    return binary
+
+
+def test_the_default_reranker_s_scores_fit_the_smallest_chip():
+    """They asked for 294,912 bytes, and no GPU has more than 232,448."""
+    from launch_cases import MODELS, cases
+
+    found = [
+        case
+        for case in cases(MODELS["mini"], FP32, 86)
+        if case.launch.constants["D"] == 384 and case.launch.constants["BLOCK_M"] == 64
+    ]
+    asked = {(c.launch.kernel.fn.__name__, c.bits): check(c).metadata.shared for c in found}
+    assert set(asked) == {
+        *(("score_kernel", bits) for bits in (16, 8, 4)),
+        ("score_backward_kernel", 16),
+        ("sum_kernel", 16),
+    }
+    assert max(asked.values()) <= 65_536
 
 
 def test_forward_uses_hopper_s_matrix_instruction():
-    from kernels.block_attention.triton import forward_config
-    from kernels.block_attention.triton_forward import forward_kernel
+    """And one key head, stride or token is a constant of the kernel, as Triton makes it."""
+    from launch_cases import MODELS, cases
 
-    config = forward_config(128, torch.bfloat16)
-    constants = shape(128, config, BLOCK_N=config[1], CAUSAL=True)
-    assert "wgmma.mma_async" in compiled(forward_kernel, constants, torch.bfloat16, 90, config)
+    forward, *_ = cases(MODELS["Mistral-7B"], BF16, 90)
+    binary = check(forward, Hkv=1, T=1)
+    assert forward.launch.kernel.fn.__name__ == "forward_kernel"
+    assert "wgmma.mma_async" in binary.asm["ptx"]
+
+
+# What asks for most of each kind: wide heads on the smallest chip, gradients, caches, odd sizes.
+DEMANDING = [
+    ("mini", FP32, 86, "grad_kv_kernel", 16),
+    ("smollm2", FP16, 86, "forward_kernel", 16),
+    ("Mistral-7B", BF16, 86, "cached_kernel", 4),
+    ("Mistral-7B", BF16, 90, "grad_kv_kernel", 16),
+    ("Gemma-3-1B", BF16, 86, "forward_kernel", 16),
+    ("Gemma-3-1B", BF16, 86, "grad_q_kernel", 16),
+    ("Gemma-3-1B", BF16, 86, "grad_kv_kernel", 16),
+    ("Gemma-3-1B", BF16, 80, "cached_kernel", 16),
+    ("Gemma-3-1B", FP16, 90, "score_backward_kernel", 16),
+    ("heads of 80", BF16, 86, "score_backward_kernel", 16),
+]
+
+
+@pytest.mark.parametrize(("model", "dtype", "capability", "kernel", "bits"), DEMANDING)
+def test_the_most_demanding_fit(model, dtype, capability, kernel, bits):
+    from launch_cases import GENERIC, MODELS, cases
+
+    check(
+        max(
+            (
+                case
+                for case in cases((MODELS | GENERIC)[model], dtype, capability)
+                if case.launch.kernel.fn.__name__ == kernel and case.bits == bits
+            ),
+            key=lambda case: case.bound,
+        )
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("D", [32, 64, 128, 256])
-def test_block_attention_at_every_configuration(D, dtype, capability):
-    from kernels.block_attention import triton_backward
-    from kernels.block_attention.triton import backward_config, forward_config
-    from kernels.block_attention.triton_forward import forward_kernel
+@pytest.mark.parametrize(
+    ("dtype", "capability"),
+    [
+        *((FP32, capability) for capability in (80, 86, 90)),
+        *((BF16, capability) for capability in (80, 86, 89, 90)),
+        *((FP16, capability) for capability in (86, 90)),
+    ],
+)
+def test_every_kernel_fits_every_chip_at_every_model_s_shapes(capability, dtype, monkeypatch):
+    """Prints what each kernel asks for at most: `pytest -m slow -s`."""
+    from launch_cases import SHARED, matrix
 
-    config = forward_config(D, dtype)
-    options = {"BLOCK_N": config[1], "CAUSAL": True}
-    compiled(forward_kernel, shape(D, config, **options), dtype, capability, config)
-    config = backward_config(D, dtype)
-    options["BLOCK_N"] = config[1]
-    for kernel in (triton_backward.grad_q_kernel, triton_backward.grad_kv_kernel):
-        compiled(kernel, shape(D, config, **options), dtype, capability, config)
-
-
-@pytest.mark.parametrize("bits", [4, pytest.param(8, marks=pytest.mark.slow)])
-def test_cached_attention_and_score_read_quantised_keys(bits):
-    from kernels.block_score import triton as score
-    from kernels.cached_attention import triton as cached
-
-    config = (128, 64, 4, 3)
-    constants = shape(128, config, BLOCK_N=64, BITS=bits)
-    compiled(cached._cached_kernel, constants, torch.bfloat16, 90, config, bits)
-    constants = shape(128, (16,), BLOCK_N=64, BITS=bits, MASKED=False)
-    compiled(score._score_kernel, constants, torch.bfloat16, 90, config, bits)
-
-
-@pytest.mark.slow
-def test_the_rest():
-    from kernels.block_attention.triton_backward import sum_kernel
-    from kernels.block_attention.triton_forward import merge_kernel
-    from kernels.block_score.triton import _backward_kernel
-
-    config = (64, 64, 4, 3)
-    constants = shape(128, config)
-    del constants["UPCAST"]
-    for kernel in (merge_kernel, sum_kernel):
-        compiled(kernel, constants, torch.bfloat16, 90, config)
-    constants = shape(128, (16,), BLOCK_N=64, BITS=16, MASKED=True, ADD=True)
-    compiled(_backward_kernel, constants, torch.bfloat16, 90, config, fp32={"grad_k"})
+    # Shared memory is laid out before LLVM, whose passes take most of the time.
+    monkeypatch.setenv("DISABLE_LLVM_OPT", "1")
+    most = {}
+    for case in matrix(dtype, capability):
+        name, asked = case.launch.kernel.fn.__name__, check(case).metadata.shared
+        most[name] = max(most.get(name, (0, "")), (asked, str(case)))
+    for _, (asked, case) in sorted(most.items()):
+        print(f"{asked:>8} of {SHARED[capability]}  {case}")
+    assert len(most) == 8

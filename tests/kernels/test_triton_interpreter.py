@@ -11,13 +11,30 @@ import pytest
 import torch
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-@pytest.mark.skipif(torch.cuda.is_available(), reason="test_triton.py ran on the GPU itself")
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+    ),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="the same tests ran on the GPU itself"),
+]
+HERE = Path(__file__).parent
+
+
 def test_triton_kernels_in_the_interpreter():
+    run(HERE / "test_triton.py")
+
+
+@pytest.mark.slow
+def test_the_shipped_models_in_the_interpreter():
+    """Minutes: fp32 alone, and the cache that has most to unpack."""
+    run(HERE.parent / "rerank" / "test_gpu.py", "-k", "float32 or cpu_s and 4")
+
+
+def run(*arguments):
     """The interpreter must be chosen before Triton is imported, hence a process of its own."""
-    tests = str(Path(__file__).with_name("test_triton.py"))
+    options = ("-m", "pytest", "-p", "no:cacheprovider", "--tb=short")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", tests],
+        [sys.executable, *options, *map(str, arguments)],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
