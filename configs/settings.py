@@ -69,21 +69,33 @@ def make_settings(settings: type[Settings], values: Mapping[str, Any], where: st
             )
             raise ValueError(f"{where}: unknown setting {key!r}{hint}")
         checked[key] = _checked(types_of[key], value, f"{where}: {key}")
-    try:
-        return settings(**checked)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from None
+    for field in dataclasses.fields(settings):
+        if field.name not in checked and field.init and _has_no_default(field):
+            raise ValueError(f"{where}: {field.name} is missing")
+    return settings(**checked)
+
+
+def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _checked(wanted: Any, value: Any, where: str) -> Any:
-    """`value` as `wanted`: mappings become dataclasses, lists tuples, an int serves as float."""
+    """`value` as `wanted`: mappings become dataclasses, lists tuples, an int serves as float.
+
+    The values of a `Mapping[str, item]` are checked as `item`.
+    """
     options = typing.get_args(wanted) if typing.get_origin(wanted) in _UNIONS else (wanted,)
     for option in options:
+        if option is Any:
+            return value
         if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
             return make_settings(option, value, where)  # type: ignore[arg-type]
         origin = typing.get_origin(option) or option
         if origin is tuple and isinstance(value, list | tuple):
             return _checked_tuple(typing.get_args(option), value, where)
+        if origin in (dict, Mapping) and isinstance(value, Mapping):
+            item = (*typing.get_args(option), Any, Any)[1]
+            return {key: _checked(item, each, f"{where}.{key}") for key, each in value.items()}
         if origin is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if origin is typing.Literal:

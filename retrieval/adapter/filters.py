@@ -12,13 +12,17 @@ renamed into place last, so a reader sees the old filter or the new one, never h
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from configs.formats.lines import parse_json
+from configs.settings import make_settings
+from index.files import naming
 from retrieval.adapter.hits import Hits, pack_hits
 from retrieval.adapter.scorers import (
     GlobalScore,
@@ -33,6 +37,7 @@ from retrieval.calibration import ByHand, logit, rule_state
 
 FORMAT_VERSION = 1
 FILTER_FILE = "filter.json"
+_WEIGHTS = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
 # A threshold on plain scores fits the scores of any model.
 ANY_ENCODER = ""
 
@@ -169,40 +174,61 @@ def load_filter(folder: str | os.PathLike[str], encoder_fingerprint: str) -> Thr
         raise FileNotFoundError(
             f"no filter at {folder}: fit one with `python -m retrieval.filter fit`"
         )
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        version = description.pop("format_version")
-        kind, weights = description.pop("kind"), description.pop("weights")
-        fingerprint, threshold = (
-            description.pop("encoder_fingerprint"),
-            float(description.pop("threshold")),
+    described, record = _described(path)
+    if described.encoder_fingerprint not in (ANY_ENCODER, encoder_fingerprint):
+        raise ValueError(
+            f"the filter at {folder} was fitted on scores of {described.encoder_fingerprint!r} and "
+            f"these come from {encoder_fingerprint!r}; fit it again for this index"
         )
-        numbers = description.pop("scorer")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    weights = path.parent / described.weights
+    try:
+        if not weights.resolve().is_relative_to(path.parent.resolve()):
+            raise ValueError("it is a link that leads out of the folder")
+        payload = weights.read_bytes()
+        if weights.name != _weights_name(payload):
+            raise ValueError("its bytes are not those that were written")
+        scorer = restore_scorer(described.kind, described.scorer, load(payload))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{weights} is damaged ({error}); fit the filter again") from None
+    return ThresholdFilter(scorer, described.threshold, described.encoder_fingerprint, record)
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What `filter.json` holds of every filter, besides the record of how it came about."""
+
+    format_version: int
+    kind: str
+    encoder_fingerprint: str
+    threshold: float
+    weights: str
+    scorer: dict[str, Any]
+    probability_at_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if not _WEIGHTS.fullmatch(self.weights):
+            raise ValueError(f"weights is {self.weights!r:.80}, wanted the name of its file")
+
+
+def _described(path: Path) -> tuple[_Described, dict[str, Any]]:
+    """What the file `path` describes, and its record."""
+    try:
+        values = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it is no object")
+        version = values.get("format_version")
+        if isinstance(version, int) and version != FORMAT_VERSION:
+            raise ValueError(
+                f"it has format version {version}, this program reads {FORMAT_VERSION}"
+            )
+        known = {field.name for field in fields(_Described)}
+        described = {name: value for name, value in values.items() if name in known}
+        record = {name: value for name, value in values.items() if name not in known}
+        return make_settings(_Described, described, FILTER_FILE), record
+    except ValueError as error:
         raise ValueError(
             f"{path} is no filter description ({error}); fit the filter again"
         ) from None
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {version}, this program reads {FORMAT_VERSION}; fit again"
-        )
-    if fingerprint not in (ANY_ENCODER, encoder_fingerprint):
-        raise ValueError(
-            f"the filter at {folder} was fitted on scores of {fingerprint!r} and these come from "
-            f"{encoder_fingerprint!r}; fit it again for this index"
-        )
-    try:
-        payload = (path.parent / weights).read_bytes()
-        if weights != _weights_name(payload):
-            raise ValueError("its bytes are not those that were written")
-        arrays = load(payload)
-        scorer = restore_scorer(kind, numbers, arrays)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path.parent / weights} is damaged ({error}); fit the filter again"
-        ) from None
-    description.pop("probability_at_threshold", None)
-    return ThresholdFilter(scorer, threshold, fingerprint, description)
 
 
 def threshold_filter(value: float) -> ThresholdFilter:
@@ -238,8 +264,9 @@ def _weights_name(payload: bytes) -> str:
 def _write(path: Path, payload: bytes) -> None:
     """All or nothing: temporary name, flushed to the disk, renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with naming(path):
+        with temporary.open("wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)

@@ -100,20 +100,26 @@ def initial_weights(inputs: int, settings: AdapterSettings, seed: int) -> dict[s
     import torch
 
     generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, size in weight_shapes(inputs, settings).items():
+        if name in ("first", "second"):
+            weights[name] = torch.randn(size, generator=generator) * (2 / size[1]) ** 0.5
+        else:
+            weights[name] = torch.zeros(size)
+    return weights
+
+
+def weight_shapes(inputs: int, settings: AdapterSettings) -> dict[str, tuple[int, int, int]]:
+    """The shape of each of the network's weights."""
     members, hidden, outputs = settings.members, settings.hidden, outputs_of(settings.map)
-
-    def spread(fan_in: int, fan_out: int) -> "Tensor":
-        draw = torch.randn(members, fan_in, fan_out, generator=generator)
-        return draw * (2 / fan_in) ** 0.5
-
     return {
-        "first": spread(inputs, hidden),
-        "first_bias": torch.zeros(members, 1, hidden),
-        "second": spread(hidden, hidden),
-        "second_bias": torch.zeros(members, 1, hidden),
-        "last": torch.zeros(members, hidden, outputs),
-        "last_bias": torch.zeros(members, 1, outputs),
-        "beside": torch.zeros(members, inputs, outputs),
+        "first": (members, inputs, hidden),
+        "first_bias": (members, 1, hidden),
+        "second": (members, hidden, hidden),
+        "second_bias": (members, 1, hidden),
+        "last": (members, hidden, outputs),
+        "last_bias": (members, 1, outputs),
+        "beside": (members, inputs, outputs),
     }
 
 

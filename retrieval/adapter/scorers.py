@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from configs.settings import make_settings
 from retrieval.adapter.hits import Hits
 from retrieval.adapter.maps import apply_map
 from retrieval.adapter.network import (
@@ -22,8 +23,9 @@ from retrieval.adapter.network import (
     forward,
     map_parameters,
     network_inputs,
+    weight_shapes,
 )
-from retrieval.adapter.profile import score_profile
+from retrieval.adapter.profile import profile_names, score_profile
 
 
 class Scorer(Protocol):
@@ -117,6 +119,10 @@ class MaxGap(_Plain):
     depth: int = 50
     kind: ClassVar[str] = "max-gap"
 
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ValueError(f"depth is {self.depth}, wanted at least 1")
+
     @property
     def needed_hits(self) -> int:
         """The gap is looked for among these."""
@@ -149,6 +155,10 @@ class Platt(_Plain):
     kind: ClassVar[str] = "platt"
     has_probabilities: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.of not in PLAIN_SCORERS:
+            raise ValueError(f"of is {self.of!r}, wanted one of {', '.join(PLAIN_SCORERS)}")
+
     @property
     def needed_hits(self) -> int:
         """Those of the score below it."""
@@ -167,6 +177,12 @@ class Isotonic(_Plain):
     logits: np.ndarray  # float64 [K], never falling
     kind: ClassVar[str] = "isotonic"
     has_probabilities: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 1 or self.scores.shape != self.logits.shape or not len(self.scores):
+            raise ValueError("scores and logits are no knots of one curve")
+        if not ((np.diff(self.scores) >= 0).all() and (np.diff(self.logits) >= 0).all()):
+            raise ValueError("its curve falls")
 
     def values(self, hits: Hits) -> np.ndarray:
         """Interpolated logits; flat beyond the first and last knot."""
@@ -190,6 +206,16 @@ class CosineAdapter:
     weights: Mapping[str, np.ndarray] = field(repr=False)
     kind: ClassVar[str] = "adapter"
     has_probabilities: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        profile = len(profile_names(self.settings.depth))
+        profile = 0 if self.settings.inputs == "embedding" else profile
+        found = {name: one.shape for name, one in self.weights.items()}
+        inputs = found.get("first", ())[1:2]
+        wanted: dict[str, tuple[int, ...]] = {**weight_shapes(sum(inputs), self.settings)}
+        wanted |= {"profile_mean": (profile,), "profile_spread": (profile,)}
+        if found != wanted or self.needs_embeddings != (sum(inputs) > profile):
+            raise ValueError("its weights are not those of a network of its settings")
 
     @property
     def needed_hits(self) -> int:
@@ -256,14 +282,36 @@ SCORERS: dict[str, type] = {
 }
 
 
+@dataclass(frozen=True)
+class _StartNumbers:
+    slope: float
+    offset: float
+    centre: float
+
+
+@dataclass(frozen=True)
+class _AdapterNumbers:
+    """What JSON holds of a `CosineAdapter`."""
+
+    settings: AdapterSettings
+    start: _StartNumbers
+
+
 def restore_scorer(kind: str, numbers: dict[str, Any], arrays: dict[str, np.ndarray]) -> Scorer:
-    """The scorer whose `state()` this was. Raises `ValueError` for an unknown kind."""
+    """The scorer whose `state()` this was.
+
+    Raises `ValueError` for an unknown kind, and numbers or arrays that are not those of its kind.
+    """
     if kind not in SCORERS:
         raise ValueError(f"scorer {kind!r} is not one of {', '.join(SCORERS)}")
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"{name} holds what is no finite number")
     if kind == CosineAdapter.kind:
-        settings, start = AdapterSettings(**numbers["settings"]), Start(**numbers["start"])
-        return CosineAdapter(settings, start, arrays)
-    return SCORERS[kind](**numbers, **arrays)
+        kept = make_settings(_AdapterNumbers, numbers, kind)
+        return CosineAdapter(kept.settings, Start(**asdict(kept.start)), arrays)
+    scorer: Scorer = make_settings(SCORERS[kind], {**numbers, **arrays}, kind)
+    return scorer
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:

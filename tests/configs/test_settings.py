@@ -1,5 +1,6 @@
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pytest
 
@@ -21,6 +22,8 @@ class Outer:
     pair: tuple[int, float] = (1, 2.0)
     inner: Inner = Inner()
     flag: bool = False
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    free: dict[str, Any] = field(default_factory=dict)
 
 
 def test_a_file_and_overrides(tmp_path):
@@ -32,6 +35,12 @@ def test_a_file_and_overrides(tmp_path):
     assert isinstance(found.names, tuple)
 
 
+def test_mappings_keep_their_keys_and_their_values_are_checked():
+    values = {"name": "x", "sizes": {"a": [1, 2]}, "free": {"b": [1], "c": None}}
+    found = make_settings(Outer, values, "here")
+    assert found == Outer("x", sizes={"a": (1, 2)}, free={"b": [1], "c": None})
+
+
 def test_an_empty_file_is_no_setting(tmp_path):
     (tmp_path / "s.yaml").write_text("# nothing\n")
     assert read_settings(Outer, tmp_path / "s.yaml", name="x") == Outer("x")
@@ -41,7 +50,7 @@ def test_an_empty_file_is_no_setting(tmp_path):
     ("values", "message"),
     [
         ({"nmae": "x"}, "here: unknown setting 'nmae'; did you mean 'name'"),
-        ({"zzz": 1}, "here: unknown setting 'zzz'; known: count, flag, inner"),
+        ({"zzz": 1}, "here: unknown setting 'zzz'; known: count, flag, free, inner"),
         ({"name": 3}, "here: name is 3, wanted str"),
         ({"count": "3"}, "here: count is '3', wanted int"),
         ({"count": True}, "here: count is True, wanted int"),
@@ -55,7 +64,10 @@ def test_an_empty_file_is_no_setting(tmp_path):
         ({"inner": {"rat": 1}}, "here: inner: unknown setting 'rat'; did you mean 'rate'"),
         ({"inner": {"rate": "x"}}, "here: inner: rate is 'x', wanted float"),
         ({"inner": 1}, "here: inner is 1, wanted Inner"),
-        ({}, "here: .*name"),
+        ({"sizes": {"a": [1, "x"]}}, r"here: sizes\.a\[1\] is 'x', wanted int"),
+        ({"sizes": [1]}, r"here: sizes is \[1\], wanted"),
+        ({"free": [1]}, r"here: free is \[1\], wanted"),
+        ({}, "here: name is missing"),
     ],
 )
 def test_bad_values(values, message):

@@ -1,9 +1,11 @@
+import hashlib
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 from retrieval.adapter.candidates import CANDIDATES, fit_candidate
 from retrieval.adapter.filters import (
@@ -17,6 +19,7 @@ from retrieval.adapter.filters import (
 )
 from retrieval.adapter.hits import pack_labelled
 from retrieval.adapter.network import AdapterSettings
+from retrieval.adapter.scorers import Isotonic
 from retrieval.calibration import KEEP_ALL
 
 ENCODER = "an-encoder@1"
@@ -175,6 +178,76 @@ def test_missing_and_damaged_files_get_one_sentence(tmp_path):
     description.write_text(json.dumps(future), encoding="utf-8")
     with pytest.raises(ValueError, match="has format version 99"):
         load_filter(tmp_path, ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": "../../outside.safetensors"}, "weights is '.*', wanted the name of its file"),
+        ({"weights": "/etc/passwd"}, "weights is '/etc/passwd', wanted the name"),
+        ({"threshold": True}, "threshold is True, wanted float"),
+        ({"threshold": "0.5"}, "threshold is '0.5', wanted float"),
+        ({"kind": ["adapter"]}, "kind is .*, wanted str"),
+        ({"encoder_fingerprint": None}, "encoder_fingerprint is None, wanted str"),
+        ({"scorer": 3}, "scorer is 3, wanted dict"),
+        ({"kind": "nobody"}, "scorer 'nobody' is not one of"),
+        ({"kind": "platt"}, "platt: unknown setting 'settings'"),
+        ({"scorer": {"settings": {"hidden": 10**9}}}, "adapter: start is missing"),
+        ({"scorer": {"settings": {"map": "linear"}, "start": {"slope": "x"}}}, "slope is 'x'"),
+    ],
+)
+def test_a_description_by_a_stranger_is_checked(tmp_path, change, message):
+    chosen, _, _ = _fitted("adapter:linear:both")
+    chosen.save(tmp_path)
+    description = json.loads((tmp_path / FILTER_FILE).read_text())
+    (tmp_path / FILTER_FILE).write_text(json.dumps(description | change))
+    with pytest.raises(ValueError, match=message) as raised:
+        load_filter(tmp_path, ENCODER)
+    assert "fit the filter again" in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "[" * 100_000, '{"threshold": NaN}', "\ufeff{"])
+def test_a_description_that_is_no_json_is_one_sentence(tmp_path, text):
+    (tmp_path / FILTER_FILE).write_text(text)
+    with pytest.raises(ValueError, match=r"filter\.json is no filter description"):
+        load_filter(tmp_path, ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("isotonic", {"scores": np.zeros(1)}, "no knots of one curve"),
+        ("isotonic", {"logits": np.full(99, np.nan)}, "logits holds what is no finite number"),
+        ("isotonic", {"more": np.zeros(1)}, "unknown setting 'more'"),
+        ("adapter:linear:both", {"first": np.zeros((1, 2, 3))}, "not those of a network of its"),
+        ("adapter:linear:both", {"profile_mean": np.zeros(3)}, "not those of a network of its"),
+        ("adapter:linear:both", {"last": np.zeros(3, np.int64)}, "last holds what is no finite"),
+    ],
+)
+def test_weights_by_a_stranger_are_checked(tmp_path, name, change, message):
+    chosen, _, _ = _fitted(name)
+    chosen.save(tmp_path)
+    (weights,) = tmp_path.glob("weights-*")
+    payload = save({**load_file(weights), **change})
+    renamed = f"weights-{hashlib.sha256(payload).hexdigest()[:16]}.safetensors"
+    (tmp_path / renamed).write_bytes(payload)
+    description = json.loads((tmp_path / FILTER_FILE).read_text())
+    (tmp_path / FILTER_FILE).write_text(json.dumps(description | {"weights": renamed}))
+    with pytest.raises(ValueError, match=message) as raised:
+        load_filter(tmp_path, ENCODER)
+    assert f"{renamed} is damaged" in str(raised.value)
+
+
+def test_a_curve_that_falls_and_a_link_that_leads_out_are_refused(tmp_path):
+    folder = tmp_path / "filter"
+    with pytest.raises(ValueError, match="its curve falls"):
+        Isotonic(np.array([0.0, 1.0]), np.array([1.0, 0.0]))
+    _fitted("isotonic")[0].save(folder)
+    (weights,) = folder.glob("weights-*")
+    weights.rename(tmp_path / weights.name)
+    weights.symlink_to(tmp_path / weights.name)
+    with pytest.raises(ValueError, match="a link that leads out of the folder"):
+        load_filter(folder, ENCODER)
 
 
 def test_saving_over_a_filter_leaves_one_and_a_crash_leaves_the_old_one(tmp_path, monkeypatch):
