@@ -19,14 +19,7 @@ from configs.formats.checks import as_id, as_list, check_iterable, check_query
 from kernels import BlockLayout, CachedLayout, CachedRequest, RequestBlocks
 from rerank import cache_build
 from rerank.cache_build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
-from rerank.cache_files import (
-    INSTRUCTION,
-    Manifest,
-    check_size,
-    read_manifest,
-    read_shard,
-    read_tensors,
-)
+from rerank.cache_files import Manifest, read_files, read_manifest
 from rerank.cache_files import verify as verify_files
 from rerank.cache_identity import CacheIdentity, check_identity
 from rerank.cache_selection import Place, SelectedStates
@@ -120,12 +113,10 @@ class PassageCache:
         """
         folder = Path(folder)
         manifest: Manifest = verify_files(folder) if verify else read_manifest(folder)
-        check_identity(manifest.identity, ranker.backbone, str(folder))
-        shards = []
-        for record in manifest.shards:
-            check_size(folder, record)
-            shards.append(read_shard(folder / record.file))
-        return cls(ranker, shards, read_tensors(folder / INSTRUCTION), manifest.identity)
+        identity = manifest.identity
+        own = cache_build.start(ranker.backbone, identity.bits, identity.salient_share).identity
+        check_identity(identity, own, str(folder))
+        return cls(ranker, *read_files(folder, manifest), identity)
 
     def __len__(self) -> int:
         """The number of passages."""

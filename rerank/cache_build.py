@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,9 +22,10 @@ from rerank.cache_files import (
     FileRecord,
     Manifest,
     made_with,
+    read_manifest,
     read_shard,
     record_of,
-    shard_path,
+    shard_name,
     write_manifest,
     write_tensors,
 )
@@ -94,11 +96,11 @@ def build(
     """Build a cache of `passages` in the folder `out`, going on where a killed build stopped.
 
     The finished folder is the same, byte for byte on CPU, however often it was killed. Raises
-    `ValueError` when `out` holds a whole cache, or the unfinished one of other passages, another
-    model or other settings, and for passages that `as_candidates` refuses.
+    `ValueError` when `out` holds a whole cache, the unfinished one of other passages, another
+    model or other settings, or anything that no build wrote, and for passages that `as_candidates`
+    refuses.
     """
-    if (out / MANIFEST).exists():
-        raise ValueError(f"{out} holds a whole passage cache; remove it, or name another folder")
+    _check_folder(out)
     begun = start(backbone, bits, salient_share)
     out.mkdir(parents=True, exist_ok=True)
     total = len(passages) if isinstance(passages, Sized) else None
@@ -108,7 +110,7 @@ def build(
         progress.update(sum(record.passages for record in records))
         write_tensors(out / INSTRUCTION, begun.states, begun.identity)
         for shard in shards_of(backbone, begun, candidates):
-            path = shard_path(out, len(records))
+            path = out / shard_name(len(records))
             write_tensors(path, shard.tensors(), begun.identity)
             records.append(_record(path, shard))
             progress.update(len(shard.ids))
@@ -126,18 +128,43 @@ def build(
     return manifest
 
 
+def _check_folder(out: Path) -> None:
+    """Raise `ValueError` where something lies in `out` besides an unfinished build of ours."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"{out} is a file, wanted a folder")
+    if (out / MANIFEST).exists():
+        read_manifest(out)
+        raise ValueError(f"{out} holds a whole passage cache; remove it, or name another folder")
+    ours, number = [INSTRUCTION, MANIFEST, shard_name(0)], 0
+    while (out / ours[-1]).exists():
+        number += 1
+        ours.append(shard_name(number))
+    for path in sorted(out.iterdir()):
+        # What a killed build was writing has its name between these.
+        unfinished = any(fnmatch(path.name, f".{name}.*.tmp") for name in ours)
+        if path.name not in ours and not unfinished:
+            raise ValueError(
+                f"{path} is in the way: no build of a cache wrote it, and nothing was touched; "
+                f"move it, or name another folder"
+            )
+        if not unfinished:
+            made_with(path)
+
+
 def _kept_shards(
     out: Path, identity: CacheIdentity, candidates: Iterator[Candidate]
 ) -> Iterator[FileRecord]:
     """Records of the shards that a killed build left; their passages are taken off `candidates`."""
     number = 0
-    while (path := shard_path(out, number)).exists():
+    while (path := out / shard_name(number)).exists():
         if made_with(path) != _as_json(identity):
             raise ValueError(
                 f"{out} holds an unfinished cache of another model or other settings; remove it, "
                 f"or name another folder"
             )
-        shard = read_shard(path)
+        shard = read_shard(path, identity)
         for place, (id_, digest) in enumerate(zip(shard.ids, shard.digests, strict=True)):
             candidate = next(candidates, None)
             found = candidate and (candidate.id, digest_of(candidate.title, candidate.text))

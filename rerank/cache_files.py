@@ -12,7 +12,7 @@ Every file appears by rename. A folder of shards without a manifest is a build t
 import dataclasses
 import hashlib
 import json
-import typing
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from configs.formats.lines import parse_json
+from configs.settings import make_settings
 from rerank.cache_identity import CacheIdentity
-from rerank.cache_shard import CacheShard
+from rerank.cache_shard import CacheShard, check_shard
 from rerank.files import replacing
 
 MANIFEST = "manifest.json"
@@ -31,6 +33,7 @@ FORMAT = "blockseek passage cache"
 VERSION = 2
 # safetensors keeps its metadata in no order of ours: one entry has one order.
 _METADATA = "blockseek"
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +46,16 @@ class FileRecord:
     passages: int = 0
     tokens: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.bytes, self.passages, self.tokens) < 0:
+            raise ValueError(f"{self.file} has fewer bytes, passages or tokens than none")
+        if not _DIGEST.fullmatch(self.sha256):
+            raise ValueError(f"sha256 is {self.sha256!r:.80}, wanted 64 hexadecimal digits")
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` holds."""
+    """What `manifest.json` holds; every file's name follows from its place."""
 
     identity: CacheIdentity
     passages: int
@@ -57,15 +66,25 @@ class Manifest:
     format: str = FORMAT
     version: int = VERSION
 
+    def __post_init__(self) -> None:
+        files = [INSTRUCTION, *(shard_name(number) for number in range(len(self.shards)))]
+        for name, record in zip(files, (self.instruction, *self.shards), strict=True):
+            if record.file != name:
+                raise ValueError(f"{record.file!r:.80} stands in the place of {name}")
+        for name in ("passages", "tokens"):
+            counted = sum(getattr(record, name) for record in self.shards)
+            if getattr(self, name) != counted or counted < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, its shards have {counted}")
+
     @property
     def num_bytes(self) -> int:
         """What all files but the manifest take."""
         return self.instruction.bytes + sum(record.bytes for record in self.shards)
 
 
-def shard_path(folder: Path, number: int) -> Path:
-    """Where shard `number` lies, or will."""
-    return folder / f"shard-{number:05d}.safetensors"
+def shard_name(number: int) -> str:
+    """What the file of shard `number` is called."""
+    return f"shard-{number:05d}.safetensors"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], identity: CacheIdentity) -> None:
@@ -86,13 +105,40 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path} is broken ({error}); build the cache again") from None
 
 
-def read_shard(path: Path) -> CacheShard:
-    """The shard in a file; raises `ValueError` when it is missing or broken."""
+def read_shard(path: Path, identity: CacheIdentity) -> CacheShard:
+    """The shard in a file; raises `ValueError` when it is missing, broken or of other shapes."""
     tensors = read_tensors(path)
     try:
-        return CacheShard.from_tensors(tensors)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no shard of a passage cache ({error})") from None
+        shard = CacheShard.from_tensors(tensors)
+        check_shard(shard, identity)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no shard of this passage cache ({error})") from None
+    return shard
+
+
+def read_files(
+    folder: Path, manifest: Manifest
+) -> tuple[list[CacheShard], dict[str, torch.Tensor]]:
+    """All shards and the instruction's states, mapped; nothing but headers and ids is read.
+
+    Raises `ValueError` for a file that is not what the manifest promises.
+    """
+    for record in (manifest.instruction, *manifest.shards):
+        check_size(folder, record)
+    shards = [read_shard(folder / record.file, manifest.identity) for record in manifest.shards]
+    for record, shard in zip(manifest.shards, shards, strict=True):
+        if (record.passages, record.tokens) != (len(shard.ids), len(shard.key_mask)):
+            raise ValueError(f"{folder / record.file} holds other counts than {MANIFEST} says")
+    ids = [id_ for shard in shards for id_ in shard.ids]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"{folder} holds an id twice; build the cache again")
+    instruction = read_tensors(folder / INSTRUCTION)
+    shapes = {name: (x.dtype, *x.shape[1:]) for name, x in instruction.items()}
+    tokens = manifest.identity.tokens
+    wanted = {name: (torch.float32, *sizes) for name, (*sizes, _) in tokens.items()}
+    if shapes != wanted or len({len(x) for x in instruction.values()}) > 1:
+        raise ValueError(f"{folder / INSTRUCTION} holds other states than {MANIFEST} says")
+    return shards, instruction
 
 
 def made_with(path: Path) -> Mapping[str, Any]:
@@ -122,12 +168,12 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a whole cache; raises `ValueError` when there is none that can be read."""
     path = folder / MANIFEST
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        unfinished = shard_path(folder, 0).exists()
+        unfinished = (folder / shard_name(0)).exists()
         state = "an unfinished build: run it again" if unfinished else "no passage cache"
         raise ValueError(f"{folder} holds {state} ({MANIFEST} is missing)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f"{path} is no manifest of a passage cache")
@@ -136,7 +182,10 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} has version {values.get('version')}, this program reads {VERSION}: build the "
             f"cache again"
         )
-    return typing.cast(Manifest, _filled(Manifest, values, path))
+    try:
+        return make_settings(Manifest, values, MANIFEST)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); build the cache again") from None
 
 
 def verify(folder: Path) -> Manifest:
@@ -153,30 +202,14 @@ def verify(folder: Path) -> Manifest:
 
 
 def check_size(folder: Path, record: FileRecord) -> None:
-    """Raise `ValueError` when a file is missing or has another size than its record."""
+    """Raise `ValueError` when a file is missing, leads elsewhere or has not its record's size."""
     path = folder / record.file
     if not path.is_file():
         raise ValueError(f"{path} is missing; build the cache again")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{path} is a link that leads out of the cache")
     if path.stat().st_size != record.bytes:
         raise ValueError(
             f"{path} is broken: it has {path.stat().st_size} bytes, the manifest says "
             f"{record.bytes}; build the cache again"
         )
-
-
-def _filled(kind: type, values: Mapping[str, Any], path: Path) -> Any:
-    """A dataclass from what its JSON holds, lists as tuples."""
-    hints = typing.get_type_hints(kind)
-    fields = {field.name for field in dataclasses.fields(kind)}
-    if set(values) != fields:
-        raise ValueError(f"{path}: {', '.join(sorted(set(values) ^ fields))} is unknown or missing")
-    filled = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            value = _filled(hints[name], value, path)
-        elif name == "shards":
-            value = tuple(_filled(FileRecord, record, path) for record in value)
-        elif name in ("tokens", "passages") and isinstance(value, dict):
-            value = {key: tuple(shape) for key, shape in value.items()}
-        filled[name] = value
-    return kind(**filled)

@@ -35,6 +35,9 @@ _FREE_SETTINGS = frozenset(
     }
 )
 _SAMPLE = 65_536
+_DTYPES = ("float32", "bfloat16", "float16")
+# Far above any model's; what a token or a passage of a cache may claim to take.
+_MOST_NUMBERS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +55,24 @@ class CacheIdentity:
     tokens: Mapping[str, tuple[int, int, str]]
     passages: Mapping[str, tuple[int, str]]
 
+    def __post_init__(self) -> None:
+        check_storage(self.bits, self.salient_share)
+        shapes = {name: (heads, size) for name, (heads, size, _) in self.tokens.items()}
+        shapes |= {name: (1, size) for name, (size, _) in self.passages.items()}
+        for name, (heads, size) in shapes.items():
+            if heads < 1 or size < 1 or heads * size > _MOST_NUMBERS:
+                raise ValueError(f"the states {name} have {heads} heads of {size} numbers")
+        kept = (*self.tokens.values(), *self.passages.values())
+        for dtype in (self.dtype, *(str(each[-1]) for each in kept)):
+            if dtype not in _DTYPES:
+                raise ValueError(f"dtype is {dtype!r}, wanted {', '.join(_DTYPES)}")
+
 
 def identify(
     backbone: Backbone, states: PassageStates, bits: int, salient_share: float
 ) -> CacheIdentity:
     """The identity of a cache that keeps such `states` of `backbone`."""
-    if bits not in PRECISIONS:
-        raise ValueError(f"bits is {bits}, wanted {', '.join(map(str, PRECISIONS))}")
-    if not 0 <= salient_share < 1:
-        raise ValueError(f"the salient share is {salient_share}, wanted 0 or more and below 1")
+    check_storage(bits, salient_share)
     return CacheIdentity(
         model=str(backbone.model.config.model_type),
         fingerprint=fingerprint(backbone),
@@ -73,6 +85,14 @@ def identify(
     )
 
 
+def check_storage(bits: int, salient_share: float) -> None:
+    """Raise `ValueError` for a precision or a share of salient tokens that there is not."""
+    if bits not in PRECISIONS:
+        raise ValueError(f"bits is {bits}, wanted {', '.join(map(str, PRECISIONS))}")
+    if not 0 <= salient_share < 1:
+        raise ValueError(f"the salient share is {salient_share}, wanted 0 or more and below 1")
+
+
 def check_cacheable(backbone: Backbone) -> None:
     """Raise `ValueError` where passages' states depend on the query."""
     if backbone.settings.passages_see_query:
@@ -82,13 +102,11 @@ def check_cacheable(backbone: Backbone) -> None:
         )
 
 
-def check_identity(kept: CacheIdentity, backbone: Backbone, where: str) -> None:
-    """Raise `ValueError` unless `backbone` would make the same states as those `kept`."""
-    check_cacheable(backbone)
-    dtype = _dtype_name(backbone.model.dtype)
-    if kept.dtype != dtype:
-        raise ValueError(f"{where} was made in {kept.dtype}, the reranker runs in {dtype}")
-    settings = json.loads(json.dumps(cached_settings(backbone)))
+def check_identity(kept: CacheIdentity, own: CacheIdentity, where: str) -> None:
+    """Raise `ValueError` unless a reranker whose caches are `own` made the states `kept`."""
+    if kept.dtype != own.dtype:
+        raise ValueError(f"{where} was made in {kept.dtype}, the reranker runs in {own.dtype}")
+    settings = json.loads(json.dumps(dict(own.settings)))
     theirs = json.loads(json.dumps(dict(kept.settings)))
     # A setting that did not exist then is one that nobody gave.
     other = [n for n in {**settings, **theirs} if settings.get(n) != theirs.get(n)]
@@ -98,11 +116,15 @@ def check_identity(kept: CacheIdentity, backbone: Backbone, where: str) -> None:
             f"{where} was made with other settings: {name} is {theirs.get(name)!r} there and "
             f"{settings.get(name)!r} here; build it again"
         )
-    if kept.fingerprint != fingerprint(backbone):
+    if kept.fingerprint != own.fingerprint:
         raise ValueError(
             f"{where} was made with another model ({kept.model}, fingerprint "
-            f"{kept.fingerprint[:12]}) than this one ({backbone.model.config.model_type}, "
-            f"{fingerprint(backbone)[:12]}); build it again"
+            f"{kept.fingerprint[:12]}) than this one ({own.model}, {own.fingerprint[:12]}); build "
+            f"it again"
+        )
+    if (kept.tokens, kept.passages) != (own.tokens, own.passages):
+        raise ValueError(
+            f"{where} says that it holds other states than this model's; build it again"
         )
 
 

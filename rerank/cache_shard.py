@@ -12,6 +12,8 @@ from itertools import pairwise
 
 import torch
 
+from configs.formats.lines import parse_json
+from rerank.cache_identity import CacheIdentity
 from rerank.passage_states import PassageStates, is_value
 from rerank.precision import Rows, encode, rounding_error
 
@@ -84,7 +86,7 @@ class CacheShard:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> "CacheShard":
         """The shard that `tensors` gave."""
-        ids, digests = json.loads(tensors["texts"].numpy().tobytes())
+        ids, digests = parse_json(tensors["texts"].numpy().tobytes().decode())
         return cls(
             tuple(ids),
             tuple(digests),
@@ -126,6 +128,48 @@ def make_shard(
         passages |= encode(name, x, max(bits, 16))
     marks, numbers = key_mask.cpu(), words.cpu()
     return CacheShard(tuple(ids), tuple(digests), sizes, marks, numbers, salient, tokens, passages)
+
+
+def check_shard(shard: CacheShard, identity: CacheIdentity) -> None:
+    """Raise `ValueError` unless a shard from a file is one that `identity` describes."""
+    for name, texts in (("ids", shard.ids), ("digests", shard.digests)):
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"its {name} are no strings")
+    if shard.lengths.dtype != torch.int64 or shard.lengths.dim() != 1 or (shard.lengths < 1).any():
+        raise ValueError("its lengths are none")
+    passages, tokens = len(shard.lengths), int(shard.lengths.sum())
+    if not len(shard.ids) == len(shard.digests) == passages:
+        raise ValueError(f"it has {len(shard.ids)} ids for {passages} passages")
+    salient = 0 if shard.salient is None else int(shard.salient.sum())
+    wanted, found = _shard_of_one(identity).tensors(), shard.tensors()
+    if found.keys() != wanted.keys():
+        raise ValueError(f"{min(found.keys() ^ wanted.keys())} is missing or unknown")
+    for name, one in wanted.items():
+        rows = salient if ".salient" in name else passages if name.startswith(_PASSAGE) else tokens
+        shape = (rows, *one.shape[1:])
+        if name in ("texts", "lengths"):
+            continue
+        if found[name].dtype != one.dtype or found[name].shape != shape:
+            raise ValueError(
+                f"{name} is {found[name].dtype} {list(found[name].shape)}, wanted {one.dtype} "
+                f"{list(shape)}"
+            )
+
+
+def _shard_of_one(identity: CacheIdentity) -> CacheShard:
+    """A shard of one passage of one token, for the shapes of what it stores."""
+    tokens = {name: torch.zeros(1, *sizes) for name, (*sizes, _) in identity.tokens.items()}
+    passages = {name: torch.zeros(1, size) for name, (size, _) in identity.passages.items()}
+    return make_shard(
+        ["-"],
+        ["-"],
+        [1],
+        torch.zeros(1, dtype=torch.bool),
+        torch.zeros(1, dtype=torch.int32),
+        PassageStates(tokens, passages),
+        identity.bits,
+        identity.salient_share,
+    )
 
 
 def joined(parts: Sequence[CacheShard]) -> CacheShard:

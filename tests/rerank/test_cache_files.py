@@ -1,6 +1,9 @@
 """Passage caches on disk: whole or not at all, resumed byte for byte, refused when not ours."""
 
+import dataclasses
 import json
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from rerank import PassageCache, PassagesTruncatedWarning
 from rerank.cache_build import build
+from rerank.cache_files import read_manifest, record_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = [
@@ -193,7 +199,7 @@ def test_broken_files_are_named(minilm_ranker, tmp_path):
     values = json.loads(manifest.read_text())
     for text, message in (
         (json.dumps(values | {"version": 9}), "has version 9, this program reads 2"),
-        (json.dumps(values | {"more": 1}), "more is unknown or missing"),
+        (json.dumps(values | {"more": 1}), "unknown setting 'more'"),
         ("[]", "is no manifest of a passage cache"),
         ("{", "is no JSON"),
     ):
@@ -203,6 +209,155 @@ def test_broken_files_are_named(minilm_ranker, tmp_path):
     with pytest.raises(ValueError, match="holds no passage cache"):
         PassageCache.open(minilm_ranker, tmp_path / "nowhere")
     assert len(cache) == 9
+
+
+def _set(path, value):
+    def change(values):
+        *parents, last = path
+        for name in parents:
+            values = values[name]
+        values[last] = value
+
+    return change
+
+
+def _changed(folder, change):
+    values = json.loads((folder / "manifest.json").read_text())
+    change(values)
+    (folder / "manifest.json").write_text(json.dumps(values))
+
+
+@pytest.fixture(scope="module")
+def whole(minilm_ranker, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "cache"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("rerank.cache_build._SHARD_BYTES", 1)
+        patched.setattr("rerank.cache_build._BATCH_TOKENS", 40)
+        build(minilm_ranker.backbone, MANY, folder, 4, 0.1)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["shards", 1, "file"], "../outside", "'../outside' stands in the place of shard-00001"),
+        (["shards", 1, "file"], "shard-00000.safetensors", "stands in the place of shard-00001"),
+        (["instruction", "file"], "/etc/passwd", "'/etc/passwd' stands in the place of instru"),
+        (["shards", 1, "bytes"], -1, "fewer bytes, passages or tokens than none"),
+        (["shards", 1, "bytes"], True, r"shards\[1\]: bytes is True, wanted int"),
+        (["shards", 1, "sha256"], "f" * 63, "wanted 64 hexadecimal digits"),
+        (["shards"], [], "passages is 9, its shards have 0"),
+        (["passages"], 10, "passages is 10, its shards have 9"),
+        (["tokens"], "many", "tokens is 'many', wanted int"),
+        (["identity", "bits"], 5, "bits is 5, wanted 32, 16, 8, 6, 4"),
+        (["identity", "salient_share"], 1, "the salient share is 1.0, wanted 0 or more and below"),
+        (["identity", "dtype"], "load", "dtype is 'load', wanted float32, bfloat16, float16"),
+        (["identity", "tokens", "head.0"], [10**9, 10**9, "float32"], "have 1000000000 heads of"),
+        (["identity", "tokens", "head.0"], [12], r"identity: tokens\.head\.0 has 1 values, want"),
+        (["identity", "fingerprint"], None, "fingerprint is None, wanted str"),
+    ],
+)
+def test_a_manifest_by_a_stranger_is_checked(whole, tmp_path, path, value, message):
+    shutil.copy(whole / "manifest.json", tmp_path)
+    _changed(tmp_path, _set(path, value))
+    with pytest.raises(ValueError, match=message) as raised:
+        read_manifest(tmp_path)
+    assert "manifest.json is damaged" in str(raised.value)
+
+
+def _rewritten(folder, name, change):
+    """Another file in the place of one, its record with it: only what it holds is wrong."""
+    with safe_open(folder / name, "pt") as file:
+        metadata = file.metadata()
+    save_file(change(load_file(folder / name)), folder / name, metadata)
+    record = dataclasses.asdict(record_of(folder / name))
+
+    def put(values):
+        for each in (values["instruction"], *values["shards"]):
+            if each["file"] == name:
+                each |= {key: record[key] for key in ("bytes", "sha256")}
+
+    _changed(folder, put)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: {k: v for k, v in x.items() if k != "words"}, "'words'"),
+        (lambda x: x | {"token.more": x["words"].clone()}, "token.more is missing or unknown"),
+        (lambda x: x | {"lengths": x["lengths"] - 50}, "its lengths are none"),
+        (lambda x: x | {"lengths": x["lengths"].int()}, "its lengths are none"),
+        (lambda x: x | {"lengths": x["lengths"] + 1}, r"wanted torch\.\w+ \[\d+"),
+        (lambda x: x | {"lengths": torch.ones(9, dtype=torch.int64)}, "ids for 9 passages"),
+        (lambda x: x | {"key_mask": x["key_mask"].int()}, r"key_mask is torch\.int32"),
+        (lambda x: x | {"words": x["words"][:-1].clone()}, "words is torch.int32"),
+        (lambda x: x | {"salient": ~x["salient"]}, r"\.salient"),
+        (lambda x: x | {"texts": torch.zeros(3, dtype=torch.uint8)}, "JSON"),
+        (lambda x: x | {"texts": _texts([[1], ["-"]])}, "its ids are no strings"),
+    ],
+)
+def test_a_shard_by_a_stranger_is_checked(minilm_ranker, whole, tmp_path, change, message):
+    folder = tmp_path / "cache"
+    shutil.copytree(whole, folder)
+    _rewritten(folder, "shard-00001.safetensors", change)
+    with pytest.raises(ValueError, match=message) as raised:
+        PassageCache.open(minilm_ranker, folder, verify=True)
+    assert "shard-00001.safetensors is no shard of this passage cache" in str(raised.value)
+
+
+def _texts(value):
+    return torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def test_files_that_contradict_each_other_are_refused(minilm_ranker, whole, tmp_path):
+    def opened(name, change):
+        folder = tmp_path / name
+        shutil.copytree(whole, folder)
+        change(folder)
+        return PassageCache.open(minilm_ranker, folder)
+
+    first = load_file(whole / "shard-00000.safetensors")
+    with pytest.raises(ValueError, match=r"holds other counts than manifest|an id twice"):
+        opened("twice", lambda f: _rewritten(f, "shard-00001.safetensors", lambda x: first))
+
+    def narrow(states):
+        return {name: x[..., :1].clone() for name, x in states.items()}
+
+    with pytest.raises(ValueError, match=r"holds other states than manifest\.json says"):
+        opened("narrow", lambda f: _rewritten(f, "instruction.safetensors", narrow))
+    with pytest.raises(ValueError, match="says that it holds other states than this model's"):
+        opened("heads", lambda f: _changed(f, _set(["identity", "tokens"], {})))
+
+    def link(folder):
+        (folder / "instruction.safetensors").rename(tmp_path / "outside")
+        (folder / "instruction.safetensors").symlink_to(tmp_path / "outside")
+
+    with pytest.raises(ValueError, match="is a link that leads out of the cache"):
+        opened("link", link)
+    assert len(opened("whole", lambda folder: None)) == 9
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "instruction.safetensors", "shard-00007.safetensors"]
+)
+def test_a_folder_of_the_users_is_refused_before_anything_is_read(tmp_path, name):
+    (tmp_path / name).write_text("the user's")
+    with pytest.raises(ValueError, match=r"is in the way|is no file of a passage cache") as raised:
+        build(None, None, tmp_path, 8, 0.05)
+    assert str(tmp_path / name) in str(raised.value)
+    assert contents(tmp_path) == {name: b"the user's"}
+
+
+def test_a_full_disk_names_the_file(minilm_ranker, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            build(minilm_ranker.backbone, MANY, tmp_path, 8, 0.05)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.filename == str(tmp_path / "instruction.safetensors")
+    assert contents(tmp_path) == {}
 
 
 def test_what_was_cut_is_counted(minilm_ranker):
