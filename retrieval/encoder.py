@@ -6,12 +6,13 @@ Enters: the name of a local model, a folder, or a hub name. Leaves: float32 rows
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from configs.formats.checks import check_queries
 from configs.formats.lines import parse_json
 from configs.models import MINILM, load_model, refuse_pickles
 from index.manifest import EncoderRecord
@@ -65,10 +66,9 @@ class Encoder:
             model.max_seq_length = max_length
         return cls(name, model, batch_size)
 
-    def encode_queries(self, queries: Sequence[str]) -> np.ndarray:
-        """Unit vectors float32 [n, d] of `queries`; raises `ValueError` for an empty one."""
-        require_text(queries)
-        return self._encode(list(queries), self.record.query_prompt)
+    def encode_queries(self, queries: Iterable[str]) -> np.ndarray:
+        """Unit vectors float32 [n, d] of `queries`; raises as `check_queries` for a bad one."""
+        return self._encode(check_queries(queries), self.record.query_prompt)
 
     def encode_passages(self, passages: Sequence[Passage]) -> tuple[np.ndarray, int]:
         """Unit vectors float32 [n, d], and how many passages were longer than the model reads.
@@ -148,13 +148,6 @@ def _json(path: Path) -> Any:
         return parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def require_text(queries: Sequence[str]) -> None:
-    """Raise `ValueError` naming the first empty one of `queries`."""
-    for number, query in enumerate(queries, 1):
-        if not query.strip():
-            raise ValueError(f"query {number} of {len(queries)} is empty")
 
 
 def _fingerprint(model: "SentenceTransformer") -> str:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.command import run_command
+from configs.formats.checks import check_count, check_queries, id_fault
+from configs.formats.lines import text_lines
+from configs.formats.shown import shown, shown_line, snippet
 
 if TYPE_CHECKING:
     from index.records import Hit
     from retrieval.retriever import Retriever
 
 _HITS = 10
-_SNIPPET = 100
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -97,7 +99,7 @@ def _build(arguments: argparse.Namespace) -> None:
         skipped=skipped,
     )
     for example in skipped.examples:
-        print(f"skipped {example}", file=sys.stderr)
+        print(f"skipped {shown(example)}", file=sys.stderr)
     if skipped.count > len(skipped.examples):
         more = skipped.count - len(skipped.examples)
         print(f"skipped {more} more", file=sys.stderr)
@@ -132,21 +134,23 @@ def _show(folder: Path, as_json: bool) -> None:
         "size": f"{size / 1e6:.1f} MB in {len(manifest.shards)} shards",
     }
     for name, value in rows.items():
-        print(f"{name:<10} {value}")
+        print(f"{name:<10} {shown(value)}")
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from retrieval.encoder import require_text
     from retrieval.retriever import Retriever
 
+    k = _HITS if arguments.k is None else arguments.k
+    check_count("-k", k)
     queries = _queries(arguments)
-    require_text(list(queries.values()))  # before a model loads
+    check_queries(queries.values())  # before a model loads
     retriever = Retriever.open(arguments.index, device=arguments.device)
     relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
-    k = _HITS if arguments.k is None else arguments.k
     hits = retriever.search(list(queries.values()), k, relevance_filter)
     if arguments.k is not None and k > len(retriever.index):
         print(f"note: the index holds only {len(retriever.index)} passages", file=sys.stderr)
+    if arguments.trec:
+        _check_ids(hits)
     for (query_id, query), found in zip(queries.items(), hits, strict=True):
         _print_hits(arguments, retriever, query_id, query, found)
 
@@ -159,10 +163,16 @@ def _queries(arguments: argparse.Namespace) -> dict[str, str]:
         from configs.formats.queries import read_queries
 
         return read_queries(arguments.queries)
-    texts = arguments.query or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    texts = arguments.query or [line for _, line in text_lines(None)]
     if not texts:
         raise ValueError("no query: give one after the index, with --queries, or on stdin")
     return {str(number): text for number, text in enumerate(texts, 1)}
+
+
+def _check_ids(hits: "list[list[Hit]]") -> None:
+    for hit in (hit for found in hits for hit in found):
+        if fault := id_fault(hit.id):
+            raise ValueError(f"{fault}, a TREC run can't hold it: use --json")
 
 
 def _print_hits(
@@ -174,8 +184,6 @@ def _print_hits(
 ) -> None:
     if arguments.trec:
         for hit in hits:
-            if len(hit.id.split()) != 1:
-                raise ValueError(f"id {hit.id!r} has white space, a TREC run has none: use --json")
             print(f"{query_id} Q0 {hit.id} {hit.rank} {hit.score!r} blockseek")
         return
     passages = retriever.passages(hits)
@@ -186,11 +194,10 @@ def _print_hits(
         ]
         print(json.dumps({"query_id": query_id, "query": query, "hits": found}, ensure_ascii=False))
         return
-    print(f"query {query_id}: {query}")
+    print(f"query {shown(query_id)}: {shown_line(query)}")
     for hit, passage in zip(hits, passages, strict=True):
-        text = " ".join(passage.full_text.split())
-        snippet = text if len(text) <= _SNIPPET else f"{text[:_SNIPPET]}…"
-        print(f"{hit.rank:>4}  {hit.score:.4f}  {hit.id}  {snippet}")
+        text = snippet(passage.full_text)
+        print(f"{hit.rank:>4}  {hit.score:.4f}  {shown(hit.id)}  {text}")
 
 
 def _verify(arguments: argparse.Namespace) -> None:

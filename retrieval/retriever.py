@@ -5,15 +5,16 @@ Enters: the folder of an index, queries. Leaves: hits, and the passages they nam
     Retriever.open("my-index").search(["how to open a file"], k=10)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from configs.formats.checks import check_count, check_queries
 from index.dense_index import DenseIndex
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
-from retrieval.encoder import Encoder, require_text
+from retrieval.encoder import Encoder
 
 FILTER_FOLDER = "filter"
 _QUERIES_PER_BATCH = 256
@@ -55,7 +56,7 @@ class Retriever:
         """What a filter fitted on this encoder's scores is bound to."""
         return self.encoder.record.fingerprint
 
-    def encode_queries(self, queries: Sequence[str]) -> np.ndarray:
+    def encode_queries(self, queries: Iterable[str]) -> np.ndarray:
         """Unit query vectors, float32 [n, d]."""
         return self.encoder.encode_queries(queries)
 
@@ -73,21 +74,23 @@ class Retriever:
 
     def search(
         self,
-        queries: str | Sequence[str],
+        queries: str | Iterable[str],
         k: int = 10,
         relevance_filter: RelevanceFilter | None = None,
     ) -> list[list[Hit]]:
         """The `k` best hits of each query, best first; one string counts as one query.
 
         With a filter, those of them that it keeps, maybe none. Gives every passage when `k` is
-        larger than the corpus. Raises `ValueError` for an empty query or a `k` below 1.
+        larger than the corpus. Raises `TypeError` or `ValueError` for what is no query, and for a
+        `k` that is no whole number from 1.
         """
-        queries = [queries] if isinstance(queries, str) else list(queries)
-        require_text(queries)
+        asked = check_queries([queries] if isinstance(queries, str) else queries)
+        check_count("k", k)
+        k = int(k)  # numpy's own among them
         depth = k if relevance_filter is None else max(k, relevance_filter.needed_hits)
         hits: list[list[Hit]] = []
-        for start in range(0, len(queries), _QUERIES_PER_BATCH):
-            vectors = self.encode_queries(queries[start : start + _QUERIES_PER_BATCH])
+        for start in range(0, len(asked), _QUERIES_PER_BATCH):
+            vectors = self.encode_queries(asked[start : start + _QUERIES_PER_BATCH])
             found = self.index.search(vectors, depth)
             if relevance_filter is not None:
                 found = keep_relevant(relevance_filter, vectors, found, k)
