@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 pytestmark = [
     pytest.mark.skipif(
         importlib.util.find_spec("triton") is None, reason="Triton is not installed"
