@@ -107,7 +107,8 @@ def as_requests(
         except (TypeError, ValueError) as error:
             if len(lists) == 1:
                 raise
-            raise type(error)(f"{query_name(number, len(lists))}: {error}") from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{query_name(number, len(lists))}: {error}") from None
     return asked, found
 
 

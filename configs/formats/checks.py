@@ -8,7 +8,7 @@ a `ValueError` in one sentence.
 
 import numbers
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 _INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Mn", "Mc", "Me"}
@@ -98,8 +98,13 @@ def query_name(number: int, count: int) -> str:
 
 def check_iterable(name: str, value: object, wanted: str) -> None:
     """Raise `TypeError` for a lone string, a dict, or what else gives no items one by one."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} is {named_type(value)}, wanted {wanted}")
+    fault = f"{name} is {named_type(value)}, wanted {wanted}"
+    if isinstance(value, str | bytes | Mapping):
+        raise TypeError(fault)
+    try:
+        iter(value)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(fault) from None
 
 
 def as_list(name: str, value: Any, wanted: str) -> list[Any]:

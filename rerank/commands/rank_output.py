@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from configs.formats.checks import text_fault
 from configs.formats.shown import shown, shown_line, snippet
 from rerank.commands.query_file import Request
 
@@ -39,7 +40,9 @@ def print_json(
         "query": request.query,
         "results": told,
     }
-    print(json.dumps(output, ensure_ascii=False))
+    line = json.dumps(output, ensure_ascii=False)
+    # A field that nobody read may hold half of a surrogate pair, which JSON alone can spell.
+    print(json.dumps(output) if text_fault(line) else line)
 
 
 def print_lines(

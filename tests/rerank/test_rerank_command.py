@@ -226,6 +226,13 @@ def test_nothing_of_a_strangers_moves_the_terminal(run, tmp_path):
     assert exact[0]["query"] == "who\x1b[2J\n?"
 
 
+def test_json_spells_what_no_stream_can_hold(run):
+    """A field that nobody reads may hold anything."""
+    row = {"text": "A pear.", "note": "\ud800 Bäume"}
+    (found,) = objects(run("rank", "who?", "--json", stdin=json.dumps(row)))
+    assert found["results"][0]["passage"] == row
+
+
 def test_a_passage_that_is_its_own_number_keeps_its_words(run):
     assert run("rank", "who?", stdin="0\nA pear.").count("\n") == 2
     assert {

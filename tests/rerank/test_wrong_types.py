@@ -125,6 +125,24 @@ def test_batches_of_generators(minilm_ranker):
     assert minilm_ranker.scores_batch(iter(queries), (iter(each) for each in lists)) == scores
 
 
+def test_what_goes_wrong_while_passages_are_read_is_told(minilm_ranker):
+    def passages():
+        yield "A pear."
+        yield b"\xff".decode()
+
+    for lists in ([passages()], [["a"], passages()]):
+        message = _raises(minilm_ranker.rerank_batch, [QUERY] * len(lists), lists)
+        assert "can't decode byte 0xff" in message
+
+
+def test_a_sequence_of_the_old_kind_will_do(minilm_ranker):
+    class Old:
+        def __getitem__(self, place):
+            return PASSAGES[place]
+
+    assert minilm_ranker.rerank(QUERY, Old()) == minilm_ranker.rerank(QUERY, PASSAGES)
+
+
 def test_a_cache_takes_and_refuses_the_same(minilm_ranker, tmp_path):
     cache = minilm_ranker.cache(passage for passage in PASSAGES)
     assert cache.ids == [c.id for c in as_candidates(PASSAGES)]
