@@ -5,7 +5,9 @@ Enters: unit vectors, shard by shard. Leaves: row numbers and inner products (= 
     choose_factory(10_000)  # "Flat"
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -143,10 +145,12 @@ def read_faiss(data: Path, name: str, dimension: int, passages: int) -> faiss.In
     Raises `ValueError` when it is damaged, or holds anything but the inner products of `passages`
     vectors of that dimension.
     """
+    path = file_of(data, name)
     # The flags keep lists that lie in another file from being looked for elsewhere, or written.
     flags = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
     try:
-        read = faiss.read_index(str(file_of(data, name)), flags)
+        with _reading_at_most(path.stat().st_size):
+            read = faiss.read_index(str(path), flags)
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{name} can't be read: {_reason(error)}") from None
     found = (read.ntotal, read.d, read.metric_type, read.is_trained)
@@ -159,6 +163,26 @@ def read_faiss(data: Path, name: str, dimension: int, passages: int) -> faiss.In
     if getattr(faiss, "get_num_gpus", lambda: 0)() > 0 and "HNSW" not in type(read).__name__:
         read = faiss.index_cpu_to_all_gpus(read)
     return read
+
+
+@contextlib.contextmanager
+def _reading_at_most(size: int) -> Iterator[None]:
+    """Let FAISS take no length in a file for more than the file's `size` bytes.
+
+    Else it first fills the memory that a damaged length asks for. Older FAISS has no such limits.
+    """
+    limits = [name for name in _LIMITS if hasattr(faiss, f"set_{name}")]
+    before = [getattr(faiss, f"get_{name}")() for name in limits]
+    try:
+        for name in limits:
+            getattr(faiss, f"set_{name}")(size)
+        yield
+    finally:
+        for name, limit in zip(limits, before, strict=True):
+            getattr(faiss, f"set_{name}")(limit)
+
+
+_LIMITS = ("deserialization_vector_byte_limit", "deserialization_loop_limit")
 
 
 def _reason(error: Exception) -> str:

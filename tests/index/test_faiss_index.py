@@ -1,16 +1,19 @@
 import faiss
 import numpy as np
 import pytest
-from index_cases import unit_vectors, write_index
+from index_cases import DIMENSION, unit_vectors, write_index
 
 from index.dense_index import DenseIndex
 from index.faiss_index import (
     build_faiss,
     choose_factory,
     exact_search,
+    read_faiss,
     recall_at_10,
     search_faiss,
+    write_faiss,
 )
+from index.manifest import FAISS_FILE
 
 ROWS = 3000
 # Half of the dimensions a code keeps, or graphs and lists probed as widely as ours: what a sound
@@ -42,9 +45,12 @@ def whole(table):
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
-def test_faiss_finds_what_exact_search_finds(factory, table, whole):
+def test_faiss_finds_what_exact_search_finds(factory, table, whole, tmp_path):
+    """Read back from its file, as a search does."""
     queries = unit_vectors(50, seed=1)
-    built = build_faiss(factory, table.parts[0].shape[1], table)
+    with (tmp_path / FAISS_FILE).open("wb") as file:
+        write_faiss(build_faiss(factory, DIMENSION, table), file)
+    built = read_faiss(tmp_path, FAISS_FILE, DIMENSION, ROWS)
     found = search_faiss(built, factory, table, queries, 10)
     exact = exact_search(queries, table, 10)
     hits = 0

@@ -271,6 +271,26 @@ def test_lists_that_lie_in_another_file_are_not_looked_for_elsewhere(folder, tmp
     _is_told(folder, r"vectors\.faiss can't be read: ")
 
 
+@pytest.mark.skipif(
+    not hasattr(faiss, "set_deserialization_vector_byte_limit"),
+    reason="this FAISS has no such limit",
+)
+def test_a_length_beyond_the_file_fills_no_memory(folder):
+    """FAISS would fill the terabyte that one wrong byte asks for before it reads on."""
+    path = folder / "data-0001" / FAISS_FILE
+    content = path.read_bytes()
+    length = (ROWS * DIMENSION).to_bytes(8, "little")
+    assert content.count(length) == 1
+
+    def write(path):
+        path.write_bytes(content.replace(length, (2**38 - 1).to_bytes(8, "little")))
+
+    before = faiss.get_deserialization_vector_byte_limit()
+    _replace(folder, FAISS_FILE, write)
+    _is_told(folder, r"vectors\.faiss can't be read: .*limit")
+    assert faiss.get_deserialization_vector_byte_limit() == before
+
+
 def test_vectors_that_are_none_are_found_by_verify(folder):
     for value in (np.nan, 2.0):
         flat = np.full(100 * DIMENSION, value, np.float32)
