@@ -8,6 +8,7 @@ its number, so that a manifest by a stranger leads nowhere else.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class EncoderRecord:
     passage_prompt: str
 
     def __post_init__(self) -> None:
-        check_ranges(self, dimension=(1, 65_536), max_length=(0, float("inf")))
+        check_ranges(self, dimension=(1, 65_536), max_length=(0, math.inf))
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Manifest:
         if self.metric != METRIC:
             raise ValueError(f"metric is {self.metric!r}, wanted {METRIC!r}")
         check_digests(self, "faiss_sha256")
-        check_ranges(self, passages=(1, _MOST_ROWS), skipped=(0, float("inf")))
+        check_ranges(self, passages=(1, _MOST_ROWS), skipped=(0, math.inf))
         check_ranges(self, recall_at_10=(0, 1), recall_queries=(1, self.passages))
         if not DATA.fullmatch(self.data):
             raise ValueError(f"data is {self.data!r:.80}, wanted data- and a number")

@@ -6,6 +6,7 @@ Enters: a JSON file and a dataclass. Leaves: the dataclass, whose `__post_init__
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -52,7 +53,8 @@ def check_ranges(record: object, **ranges: tuple[float, float]) -> None:
     for name, (least, most) in ranges.items():
         value = getattr(record, name)
         if not least <= value <= most:
-            raise ValueError(f"{name} is {value}, wanted {least} to {most}")
+            wanted = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            raise ValueError(f"{name} is {value}, wanted {wanted}")
 
 
 def check_digests(record: object, *names: str) -> None:

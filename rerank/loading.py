@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from configs.models import find_model, load_model
+from configs.models import find_model, load_model, refuse_pickles
 from kernels import steady_linears
 from rerank.backbone import Backbone
 from rerank.decoder_backbone import DecoderBackbone
@@ -46,7 +46,9 @@ def _load(
 
     own = Path(resolved)
     base = base_of(own)
-    resolved = find_model(base) if base else resolved
+    if base:
+        resolved = find_model(base)
+        refuse_pickles(Path(resolved))
     config = AutoConfig.from_pretrained(resolved, trust_remote_code=False)
     kind = kind_of(config)
     settings = settings or settings_for(name, str(own), kind)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from configs import gguf
-from configs.models import cache_folder, find_model
+from configs.models import cache_folder, find_model, load_model
 
 
 def test_names_paths_and_hub_names(tmp_path):
@@ -38,6 +38,21 @@ def test_a_failed_conversion_leaves_nothing_that_looks_whole(tmp_path):
     with pytest.raises(Exception, match=r".+"):
         gguf.converted_folder(weights, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin"])
+def test_weights_that_are_pickles_are_refused_before_they_are_read(tmp_path, name):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / name).touch()
+    with pytest.raises(
+        ValueError, match=f"model/{name} is a pickle, which can run any code"
+    ) as told:
+        load_model("reranker", folder, pytest.fail)
+    assert str(told.value).endswith("(save_pretrained writes safetensors)")
+    (folder / "model.safetensors").touch()
+    (folder / "openvino_model.bin").touch()
+    assert load_model("reranker", folder, Path) == folder
 
 
 @pytest.mark.slow
