@@ -117,10 +117,12 @@ def test_a_killed_build_resumes_to_the_same_bytes_and_the_old_index_stays(
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
-    with pytest.raises(ValueError, match="another process is building in"):
-        build_index(str(corpus), tmp_path / "killed", settings, overwrite=True)
-    first.send_signal(signal.SIGKILL)
+    try:
+        assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
+        with pytest.raises(ValueError, match="another process is building in"):
+            build_index(str(corpus), tmp_path / "killed", settings, overwrite=True)
+    finally:
+        first.kill()
     assert first.wait() == -signal.SIGKILL
 
     opened = DenseIndex.open(tmp_path / "killed")
