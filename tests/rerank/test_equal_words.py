@@ -165,7 +165,8 @@ def test_training_sees_the_scores_that_rank(folder, ranker, tmp_path):
         batch = make_pass(prompts, ranker.backbone, settings)
         readout = ranker.backbone.read(batch.packed)
         found = Objective(ranker.backbone, settings)._scores(readout, batch)
-    union = list({p.text: p for prompt in prompts for p in prompt.passages}.values())
+    union = {p.text: p for prompt in prompts for p in prompt.passages}.values()
+    union = [passage._replace(id=str(number)) for number, passage in enumerate(union)]
     for prompt, values in zip(prompts, found, strict=True):
         wanted = torch.tensor(ranker.scores(prompt.query, union))
         torch.testing.assert_close(values, wanted, rtol=0, atol=2e-5)
