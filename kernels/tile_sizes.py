@@ -13,7 +13,7 @@ holds what the compiler asks for against these sums and against the chips.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -44,6 +44,7 @@ def power_of_two(least: int) -> int:
     return 1 << max(least - 1, 0).bit_length()
 
 
+@lru_cache
 def forward_tile(D: int, dtype: torch.dtype, group: int, shared: int) -> Tile | None:
     """Block attention: queries are held; keys and values stream."""
     if dtype.itemsize == 4:
@@ -56,6 +57,7 @@ def forward_tile(D: int, dtype: torch.dtype, group: int, shared: int) -> Tile | 
     return _first_that_fits(preferred, group, dtype, shared, attention_bytes)
 
 
+@lru_cache
 def backward_tile(D: int, dtype: torch.dtype, group: int, shared: int) -> Tile | None:
     """Its two backward kernels: two operands are held, two stream, of rows and keys in turn."""
     narrow = dtype.itemsize < 4 and D <= _WHOLE_HEAD
@@ -63,6 +65,7 @@ def backward_tile(D: int, dtype: torch.dtype, group: int, shared: int) -> Tile |
     return _first_that_fits(preferred, group, dtype, shared, backward_bytes)
 
 
+@lru_cache
 def cached_tile(D: int, dtype: torch.dtype, group: int, rows: int, shared: int) -> Tile | None:
     """Cached attention with up to `rows` rows a request: as `forward_tile`, keys in any bits."""
     M = min(128, max(_SMALLEST, power_of_two(rows)))
@@ -70,6 +73,7 @@ def cached_tile(D: int, dtype: torch.dtype, group: int, rows: int, shared: int) 
     return _first_that_fits(preferred, group, dtype, shared, attention_bytes)
 
 
+@lru_cache
 def score_tile(D: int, dtype: torch.dtype, group: int, rows: int, shared: int) -> Tile | None:
     """Block scores with up to `rows` rows a request.
 
@@ -81,6 +85,7 @@ def score_tile(D: int, dtype: torch.dtype, group: int, rows: int, shared: int) -
     )
 
 
+@lru_cache
 def score_backward_tile(
     D: int, dtype: torch.dtype, group: int, rows: int, shared: int
 ) -> Tile | None:
