@@ -131,7 +131,7 @@ def _padded(D: int) -> int:
 def attention_bytes(tile: Tile, size: int) -> int:
     """At most what the forward kernels ask for with numbers of `size` bytes."""
     M, N, D = tile[:3]
-    walk = _walk(tile, M * D * size, 2 * N * D * size, M * N * size)
+    walk = _walk(tile, M * D * size, 2 * N * D * size, _square(M, N) * size)
     return max(walk, _leaving(M * D, size))
 
 
@@ -142,7 +142,7 @@ def backward_bytes(tile: Tile, size: int) -> int:
     """
     M, N, D = tile[:3]
     least, most = sorted((M * D, N * D))
-    between = (2 * M * N + most) * size
+    between = (2 * _square(M, N) + most) * size
     walk = _walk(tile, 2 * least * size, 2 * most * size + 8 * M, between)
     return max(walk, 2 * _leaving(N * D, size))
 
@@ -151,14 +151,20 @@ def score_bytes(tile: Tile, size: int, pieces: bool) -> int:
     """At most what the kernel of block scores asks for; in `pieces` its queries stream as well."""
     M, N, D = tile[:3]
     held, streamed = (0, M * D + N * D) if pieces else (M * D, N * D)
-    return _walk(tile, held * size, streamed * size, M * N * size)
+    return _walk(tile, held * size, streamed * size, _square(M, N) * size)
 
 
 def score_backward_bytes(tile: Tile, size: int, pieces: bool) -> int:
     """At most what its backward kernel asks for: the keys' gradients leave from within the walk."""
     M, N, D = tile[:3]
     held, streamed = (M * D + N * D, M * D + N * D) if pieces else (M * D, N * D)
-    return _walk(tile, held * size, streamed * size, 2 * M * N * size + _leaving(N * D, size))
+    between = 2 * _square(M, N) * size + _leaving(N * D, size)
+    return _walk(tile, held * size, streamed * size, between)
+
+
+def _square(M: int, N: int) -> int:
+    """Numbers of a logit each, in rows that are padded against bank conflicts."""
+    return M * (N + 4)
 
 
 def _walk(tile: Tile, held: int, streamed: int, between: int) -> int:
