@@ -62,6 +62,11 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     return 0
 
 
+def note(text: str) -> None:
+    """Tell people something on stderr, in one line that moves no cursor."""
+    print(f"note: {shown_line(text)}", file=sys.stderr)
+
+
 def _tell(error: Exception) -> int:
     """Say in one line what went wrong; the exit code."""
     message = shown_line(str(error)) or type(error).__name__

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.formats.checks import is_blank
+from configs.formats.shown import first_few
 from eval.data import Qrels
 
 
@@ -83,9 +84,8 @@ def missing_notes(asked: JudgedQueries, absent: AbsentPassages, own_hits: int = 
     """What the reader of a result must know, in sentences; none where nothing is missing."""
     notes = []
     if asked.without_text:
-        shown = ", ".join(asked.without_text[:5]) + (", ..." if len(asked.without_text) > 5 else "")
-        count = len(asked.without_text)
-        notes.append(f"{count} judged queries have no text and count 0: {shown}")
+        listed = first_few(asked.without_text)
+        notes.append(f"{len(asked.without_text)} judged queries have no text and count 0: {listed}")
     if absent.absent:
         notes.append(
             f"{absent.absent} of {absent.judged} judged passages are not in the index, "

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.formats.checks import id_fault
 from eval.data import Run
 from eval.intervals import Intervals, bootstrap_intervals
 from eval.judged_queries import (
@@ -145,6 +146,10 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
     queries, qrels = asked.queries, asked.qrels
     retriever = Retriever.open(settings.index, device=settings.device)
     known = set(retriever.index.ids)
+    if fault := next(filter(None, map(id_fault, retriever.index.ids)), ""):
+        raise ValueError(
+            f"the index {settings.index} is an old one, and no run can hold it: {fault}"
+        )
     absent = absent_passages(qrels, known)
     if absent.absent == absent.judged:
         raise ValueError(

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.command import run_command
+from configs.command import note, run_command
+from configs.formats.shown import first_few
 
 if TYPE_CHECKING:
     from retrieval.adapter.hits import LabelledHits
@@ -211,11 +212,8 @@ def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, st
         source=arguments.labels,
     )
     if without_text:
-        shown = ", ".join(without_text[:5]) + (", ..." if len(without_text) > 5 else "")
-        print(
-            f"note: {len(without_text)} judged queries have no text and are left out: {shown}",
-            file=sys.stderr,
-        )
+        listed = first_few(without_text)
+        note(f"{len(without_text)} judged queries have no text and are left out: {listed}")
     retriever = Retriever.open(arguments.index, device=arguments.device)
     embeddings = retriever.encode_queries(list(queries.values()))
     results = [

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.command import run_command
+from configs.command import note, run_command
 from configs.formats.checks import check_count, check_queries, id_fault
 from configs.formats.lines import text_lines
 from configs.formats.shown import shown, shown_line, snippet
@@ -148,7 +148,7 @@ def _search(arguments: argparse.Namespace) -> None:
     relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
     hits = retriever.search(list(queries.values()), k, relevance_filter)
     if arguments.k is not None and k > len(retriever.index):
-        print(f"note: the index holds only {len(retriever.index)} passages", file=sys.stderr)
+        note(f"the index holds only {len(retriever.index)} passages")
     if arguments.trec:
         _check_ids(hits)
     for (query_id, query), found in zip(queries.items(), hits, strict=True):

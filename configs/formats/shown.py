@@ -7,6 +7,7 @@ invisible format characters and lone surrogates spelled out.
 """
 
 import unicodedata
+from collections.abc import Sequence
 
 _ESCAPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # Joiners shape letters and emoji, and can do nothing else.
@@ -29,6 +30,11 @@ def snippet(text: str, length: int = 100) -> str:
     """The first `length` characters of `text` as `shown_line` shows them, "…" if there are more."""
     line = " ".join(text.split())
     return shown(line if len(line) <= length else f"{line[:length]}…")
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The first of `names`, for a sentence that has said how many there are."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _shown(character: str) -> str:

@@ -1,10 +1,10 @@
 """`python -m eval agree FOLDER`: judges against the human labels, and systems under both."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from configs.command import note
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
 from eval.tables import NOT_RUN, Cell
 
@@ -90,20 +90,18 @@ def run_agree(arguments: argparse.Namespace) -> None:
 
 def _warn(result: "Study") -> None:
     for name in result.not_run:
-        print(f"note: {name} did not run: its file is absent or empty", file=sys.stderr)
+        note(f"{name} did not run: its file is absent or empty")
     for name, labels in result.labels.items():
         for who, count in zip(("human", name), labels.clipped, strict=True):
             if count:
-                print(
-                    f"note: {count} labels of {who} lie outside the scale "
-                    f"{result.grades[0]}..{result.grades[-1]} and were clipped",
-                    file=sys.stderr,
+                note(
+                    f"{count} labels of {who} lie outside the scale "
+                    f"{result.grades[0]}..{result.grades[-1]} and were clipped"
                 )
         if labels.human_only:
-            print(
-                f"note: {name} has no label for {labels.human_only} human pairs; "
-                f"the {labels.pairs} shared ones are compared",
-                file=sys.stderr,
+            note(
+                f"{name} has no label for {labels.human_only} human pairs; "
+                f"the {labels.pairs} shared ones are compared"
             )
 
 

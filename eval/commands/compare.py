@@ -1,9 +1,10 @@
 """`python -m eval compare QRELS RUN...`: systems against a baseline, and all pairs of them."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
+from configs.command import note
+from configs.formats.shown import first_few, shown
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
 from eval.tables import NOT_RUN, Cell
 
@@ -57,14 +58,12 @@ def run_compare(arguments: argparse.Namespace) -> None:
         ),
     )
     for name in comparison.not_run:
-        print(f"note: {name} did not run: its file is absent or empty", file=sys.stderr)
+        note(f"{name} did not run: its file is absent or empty")
     for name, evaluation in comparison.evaluations.items():
         if evaluation.missing:
-            shown = ", ".join(evaluation.missing[:5])
-            print(
-                f"note: {name} lacks {len(evaluation.missing)} judged queries, which count 0: "
-                f"{shown}",
-                file=sys.stderr,
+            note(
+                f"{name} lacks {len(evaluation.missing)} judged queries, which count 0: "
+                f"{first_few(evaluation.missing)}"
             )
     if arguments.format == "json":
         print_json(comparison.as_json() | {"qrels": str(arguments.qrels)})
@@ -90,7 +89,7 @@ def _print_notes(comparison: "Comparison") -> None:
         versus = scores[first].versus
         if versus is not None and versus.worst:
             worst = ", ".join(f"{query_id} ({value:+.3f})" for query_id, value in versus.worst)
-            print(f"worst {first} of {name} against {comparison.baseline}: {worst}")
+            print(shown(f"worst {first} of {name} against {comparison.baseline}: {worst}"))
     for measure, p_values in comparison.pairs.items():
         systems = len(p_values)
         differ = int((p_values[~np.eye(systems, dtype=bool)] <= settings.alpha).sum()) // 2

@@ -1,9 +1,9 @@
 """`python -m eval judge COLLECTION --model NAME`: a language model labels pairs, as qrels."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
+from configs.command import note
 from eval.commands.output import Subparsers, print_json
 from eval.commands.reader_options import add_reader_options, open_cache, open_reader
 
@@ -72,7 +72,7 @@ def run_judge(arguments: argparse.Namespace) -> None:
         )
     reasons = Counter(judged.failures.values())
     for reason, count in reasons.most_common(5):
-        print(f"note: {count} pairs have no label: {reason}", file=sys.stderr)
+        note(f"{count} pairs have no label: {reason}")
     if not judged.judgments:
         raise RuntimeError(f"none of the {len(pairs)} pairs got a label; nothing was written")
     write_qrels(arguments.out, judged.as_qrels())

@@ -1,9 +1,10 @@
 """`python -m eval measure QRELS RUN`: rank measures of one run, with bootstrap intervals."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
+from configs.command import note
+from configs.formats.shown import first_few
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def _warn(evaluation: "Evaluation") -> None:
     }
     for what, query_ids in shares.items():
         if query_ids:
-            shown = ", ".join(query_ids[:5]) + (", ..." if len(query_ids) > 5 else "")
-            print(f"note: {len(query_ids)} {what}: {shown}", file=sys.stderr)
+            note(f"{len(query_ids)} {what}: {first_few(query_ids)}")
 
 
 def _as_json(

@@ -1,9 +1,9 @@
 """`python -m eval run COLLECTION --index DIR`: the whole pipeline on a collection, measured."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from configs.command import note
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
 
 
@@ -54,8 +54,8 @@ def run_run(arguments: argparse.Namespace) -> None:
     if arguments.out:
         check_result_folder(arguments.out)  # before a model runs
     report = evaluate_pipeline(settings)
-    for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for missing in report.notes:
+        note(missing)
     if arguments.out:
         write_report(arguments.out, report)
     if arguments.format == "json":

@@ -1,10 +1,11 @@
 """`python -m eval sessions FOLDER RUN...`: NUM of whole sessions."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
+from configs.command import note
+from configs.formats.shown import first_few
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
 from eval.tables import Cell
 
@@ -61,10 +62,9 @@ def run_sessions(arguments: argparse.Namespace) -> None:
                 "are the sessions and the qrels of the same collection?"
             )
         if result.missing:
-            print(
-                f"note: {name} lacks {len(result.missing)} judged queries: their turns bring "
-                f"nothing ({', '.join(result.missing[:5])})",
-                file=sys.stderr,
+            note(
+                f"{name} lacks {len(result.missing)} judged queries: their turns bring nothing "
+                f"({first_few(result.missing)})"
             )
         low, high = bootstrap_intervals(
             np.array([list(result.scores.values())]).T,

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
+from configs.command import note
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
 from eval.commands.reader_options import add_reader_options, open_cache, open_reader
 
@@ -86,7 +86,7 @@ def run_udcg(arguments: argparse.Namespace) -> None:
     if arguments.out:
         write_examples(arguments.out, with_scores(examples, model, scored))
     for name, reason in scored.failed.items():
-        print(f"note: {name} has no score: {reason}", file=sys.stderr)
+        note(f"{name} has no score: {reason}")
     names = [str(example.get("example_id", number + 1)) for number, example in enumerate(examples)]
     if arguments.format == "json":
         print_json(_as_json(arguments, model, names, scored, weights))
@@ -120,7 +120,7 @@ def _with_reader(arguments: argparse.Namespace, examples: "list[Example]") -> "l
             examples, reader, open_cache(arguments), progress=bar.update
         )
     for reason, count in Counter(found.failures.values()).most_common(5):
-        print(f"note: {count} passages have no probability: {reason}", file=sys.stderr)
+        note(f"{count} passages have no probability: {reason}")
     if passages and not found.probabilities:
         raise RuntimeError(f"{arguments.reader} gave no probability for any passage")
     return with_probabilities(examples, arguments.reader, found.probabilities)

@@ -7,14 +7,13 @@ is read: what one caller got wrong is not the others' loss, and no failure of th
 
 import argparse
 import json
-import sys
 import warnings
 from collections.abc import Iterable
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.command import Subparsers
+from configs.command import Subparsers, note
 from configs.formats.lines import NOT_UTF8, Line, parse_json, read_lines
 from rerank.commands.model_options import add_model_options, load_ranker, model_name
 
@@ -48,13 +47,13 @@ def run(arguments: argparse.Namespace) -> None:
             warnings.simplefilter("always", UserWarning)  # also where the last line had the same
             response = _response(ranker, line, model)
         for warning in caught:
-            print(f"note: line {line.number}: {warning.message}", file=sys.stderr)
+            note(f"line {line.number}: {warning.message}")
         print(json.dumps(response, ensure_ascii=False), flush=True)
         answered += 1
         bad += "error" in response
     if bad:
         were = "was" if bad == 1 else "were"
-        print(f"note: {bad} of {answered} requests {were} answered with an error", file=sys.stderr)
+        note(f"{bad} of {answered} requests {were} answered with an error")
 
 
 def _lines(path: Path | None) -> Iterable[Line]:

@@ -198,6 +198,9 @@ def test_ids_are_checked_before_a_model_runs(collection, made_index, tmp_path, m
     folder = judge(collection, tmp_path / "none", {"q-tea": {"elsewhere": 1}})
     with pytest.raises(ValueError, match="share no passage"):
         evaluate_pipeline(settings(folder, made_index))
+    monkeypatch.setattr("index.dense_index.DenseIndex.ids", ["tea", "two words"])
+    with pytest.raises(ValueError, match="is an old one, and no run can hold it: id 'two words'"):
+        evaluate_pipeline(settings(collection, made_index))
 
 
 def test_sampled_queries_are_the_same_every_time(collection, made_index):
