@@ -95,7 +95,7 @@ def test_cached_scores_of_half_precision(name, dtype):
         check(cache.scores(QUERY, IDS), wanted, BOUNDS[dtype])
 
 
-@pytest.mark.skipif(not GPU, reason="the interpreter has the same dtype as the CPU")
+@pytest.mark.skipif(not GPU, reason="no CUDA device to choose by itself")
 @pytest.mark.parametrize("name", MODELS)
 def test_the_default_device_and_dtype_rank(name):
     """As a user calls it, in the dtype that the checkpoint has."""
