@@ -6,14 +6,13 @@ its packages' docstrings PSF and BSD-like, SQuAD and Natural Questions (QED) CC 
 and passages of MS MARCO, TREC, WikiQA, NFCorpus and CrowdFlower only measure.
 """
 
-import gzip
 import hashlib
-import json
 import re
 import subprocess
 from collections import Counter
 from pathlib import Path
 
+from configs.formats.lines import json_lines
 from eval.known_items import known_item, opening
 from eval.mini_data.pairs import Pairs
 from retrieval.corpora import load_collection, open_corpus
@@ -85,11 +84,9 @@ def squad(folder: Path) -> tuple[Pairs, Pairs, Pairs]:
         raise ValueError(f"{path} does not exist: set BLOCKSEEK_DATA to the folder that holds it")
     places: dict[str, int] = {}
     questions = []
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        for line in file:
-            row = json.loads(line)
-            place = places.setdefault(row["positive"], len(places))
-            questions.append((row["query"], place))
+    for _, row in json_lines(path):
+        place = places.setdefault(row["positive"], len(places))
+        questions.append((row["query"], place))
     sentences = list(places)  # in the file's order, an article's one after the other
     paragraphs = [
         " ".join(sentences[start : start + _SENTENCES])
