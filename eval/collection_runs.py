@@ -6,6 +6,7 @@ Enters: a collection, its index, queries, rerankers. Leaves: runs by the name of
 import warnings
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from eval.lexical import Bm25
 from rerank import BlockRanker, PassagesTruncatedWarning
 from retrieval.corpora import open_corpus
 from retrieval.corpora.records import Skipped
+from retrieval.own_hits import without_own
 from retrieval.retriever import Retriever
 
 DENSE, BM25, FUSION = "dense", "bm25", "fusion"
@@ -56,15 +58,14 @@ def collection_runs(
         fetched = k + bool(own)
         hits = retriever.search(list(queries.values()), fetched)
         dense = {
-            query_id: {hit.id: hit.score for hit in found}
+            query_id: {hit.id: hit.score for hit in without_own(found, query_id, own, k)}
             for query_id, found in zip(queries, hits, strict=True)
         }
         bm25 = lexical.search(queries, fetched)
-        for run in (dense, bm25):
-            for query_id, scores in run.items():
-                if query_id in own:
-                    scores.pop(query_id, None)
-                run[query_id] = dict(list(scores.items())[:k])
+        for query_id, scores in bm25.items():
+            if query_id in own:
+                scores.pop(query_id, None)
+            bm25[query_id] = dict(islice(scores.items(), k))
         depth = k
     else:
         dense = _pooled(retriever, queries, pools)

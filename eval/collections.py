@@ -23,7 +23,6 @@ from eval.judged_queries import (
     absent_passages,
     judged_queries,
     missing_notes,
-    own_ids,
 )
 from eval.provenance import package_versions
 from eval.result_folder import write_result
@@ -31,6 +30,7 @@ from index.manifest import MANIFEST
 from rerank import BlockRanker
 from retrieval.build import IndexSettings, build_index
 from retrieval.corpora import load_collection
+from retrieval.own_hits import own_ids
 from retrieval.retriever import Retriever
 
 

@@ -67,19 +67,6 @@ def absent_passages(
     return AbsentPassages(len(relevant_of), len(absent), sum(absent))
 
 
-def own_ids(
-    qrels: Mapping[str, Mapping[str, int]], known: Container[str], keep: bool = False
-) -> frozenset[str]:
-    """The queries that must not find the passage of their own id; none with `keep`.
-
-    A corpus of `known` ids may number its passages as its queries are numbered, and mean others: a
-    passage that was judged for the query of its id is no copy of that query, and stays.
-    """
-    if keep:
-        return frozenset()
-    return frozenset(id_ for id_, grades in qrels.items() if id_ in known and id_ not in grades)
-
-
 def missing_notes(asked: JudgedQueries, absent: AbsentPassages, own_hits: int = 0) -> list[str]:
     """What the reader of a result must know, in sentences; none where nothing is missing."""
     notes = []

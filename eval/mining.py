@@ -7,12 +7,11 @@ Enters: a collection with judgments and an index. Leaves: examples with hard neg
 
 from collections.abc import Sequence
 
-from eval.judged_queries import own_ids
 from rerank.candidates import Candidate
 from rerank.examples import Example
 from rerank.mine import MiningCounts, MiningSettings, mined_examples
 from retrieval.corpora import load_collection
-from retrieval.pipeline import without_own
+from retrieval.own_hits import own_ids, without_own
 from retrieval.retriever import Retriever
 
 
@@ -41,10 +40,7 @@ def mine_from_index(
     own = own_ids(loaded.qrels, known)
     found = retriever.search(list(queries.values()), settings.depth + bool(own))
     run = {
-        query_id: {
-            hit.id: hit.score
-            for hit in (without_own(hits, query_id) if query_id in own else hits)[: settings.depth]
-        }
+        query_id: {hit.id: hit.score for hit in without_own(hits, query_id, own, settings.depth)}
         for query_id, hits in zip(queries, found, strict=True)
     }
 

@@ -23,13 +23,13 @@ from eval.judged_queries import (
     absent_passages,
     judged_queries,
     missing_notes,
-    own_ids,
 )
 from eval.measures import Evaluation, evaluate, parse_measure
 from eval.provenance import package_versions
 from index.records import Hit
 from rerank import BlockRanker, PassagesTruncatedWarning
 from retrieval.corpora import load_collection
+from retrieval.own_hits import own_ids
 from retrieval.pipeline import DENSE, StageHits, run_pipeline
 from retrieval.retriever import Retriever
 

@@ -200,7 +200,7 @@ def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, st
     """The open index, the labelled hits of every query that found some, and the labels' source."""
     from retrieval.adapter.hits import label_hits, pack_labelled
     from retrieval.filter_labels import read_labels
-    from retrieval.pipeline import without_own
+    from retrieval.own_hits import own_ids, without_own
     from retrieval.retriever import Retriever
 
     queries, qrels, source, without_text = read_labels(
@@ -216,11 +216,11 @@ def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, st
         note(f"{len(without_text)} judged queries have no text and are left out: {listed}")
     retriever = Retriever.open(arguments.index, device=arguments.device)
     embeddings = retriever.encode_queries(list(queries.values()))
+    own = own_ids(qrels, set(retriever.index.ids))
+    found = retriever.index.search(embeddings, arguments.k + bool(own))
     results = [
-        (hits if query_id in qrels[query_id] else without_own(hits, query_id))[: arguments.k]
-        for query_id, hits in zip(
-            queries, retriever.index.search(embeddings, arguments.k + 1), strict=True
-        )
+        without_own(hits, query_id, own, arguments.k)
+        for query_id, hits in zip(queries, found, strict=True)
     ]
     scores, labels = label_hits(
         results,

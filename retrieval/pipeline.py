@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter
+from retrieval.own_hits import without_own
 from retrieval.retriever import Retriever, keep_relevant
 
 DENSE, FILTER, RERANK = "dense", "filter", "rerank"
@@ -74,10 +75,8 @@ def run_pipeline(
         clock = _Clock()
         vector = retriever.encode_queries([query])
         (found,) = retriever.index.search(vector, depth + (query_id in own))
-        if query_id in own:
-            others = without_own(found, query_id)
-            dense.own_hits += len(others) < len(found)
-            found = others[:depth]
+        dense.own_hits += query_id in own and any(hit.id == query_id for hit in found)
+        found = without_own(found, query_id, own, depth)
         hits = dense.hits[query_id] = found[:k]
         dense.latency_ms.append(clock.lap_ms())
         if relevance_filter is not None:
@@ -91,15 +90,6 @@ def run_pipeline(
             ]
             reranked.latency_ms.append(clock.lap_ms())
     return [dense, *([kept] if relevance_filter else []), *([reranked] if reranker else [])]
-
-
-def without_own(hits: Sequence[Hit], query_id: str) -> list[Hit]:
-    """`hits` without the passage of the query's own id, their ranks closed up.
-
-    Some corpora (ArguAna, Quora) hold the query itself; finding it says nothing, and BEIR drops it.
-    """
-    others = [hit for hit in hits if hit.id != query_id]
-    return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]
 
 
 def _warm_up(retriever: Retriever, queries: Mapping[str, str], reranker: Reranker | None) -> None:

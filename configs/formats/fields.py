@@ -27,8 +27,8 @@ class TextFields(NamedTuple):
 
 def text_fields(
     fields: Any,
-    id_fields: Iterable[str] = ID_FIELDS,
-    text_fields: Iterable[str] = TEXT_FIELDS,
+    id_names: Iterable[str] = ID_FIELDS,
+    text_names: Iterable[str] = TEXT_FIELDS,
 ) -> TextFields:
     """The id, title and text of a mapping.
 
@@ -36,10 +36,10 @@ def text_fields(
     """
     if not isinstance(fields, Mapping):
         raise ValueError(f"a {type(fields).__name__}, wanted an object with an id and a text")
-    id_field = next((name for name in id_fields if fields.get(name) is not None), None)
-    text_field = next((name for name in text_fields if name in fields), None)
+    id_field = next((name for name in id_names if fields.get(name) is not None), None)
+    text_field = next((name for name in text_names if name in fields), None)
     if text_field is None:
-        raise ValueError(f"no text: none of the fields {', '.join(text_fields)}")
+        raise ValueError(f"no text: none of the fields {', '.join(text_names)}")
     title, text = fields.get("title"), fields[text_field]
     for name, value in (("title", "" if title is None else title), (text_field, text)):
         if not isinstance(value, str):

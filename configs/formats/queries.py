@@ -20,10 +20,11 @@ def read_queries(path: PathLike) -> dict[str, str]:
     Raises `ValueError` naming file and line for a broken line, a bad id, one that occurred before,
     and an empty query; and for a file without a query.
     """
+    fields_of = _from_tsv if is_tsv(path) else _from_json
     queries: dict[str, str] = {}
     for number, line in text_lines(path):
         try:
-            id_, text = _from_tsv(line) if is_tsv(path) else _from_json(line)
+            id_, text = fields_of(line)
             check_query(text, f"query {id_!r}")
             if id_ in queries:
                 raise ValueError(f"query id {id_!r} occurred before")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from eval.judged_queries import absent_passages, judged_queries, missing_notes, own_ids
+from eval.judged_queries import absent_passages, judged_queries, missing_notes
+from retrieval.own_hits import own_ids
 
 QUERIES = {"q3": "three", "q1": "one", "blank": " \u200b", "unjudged": "x"}
 QRELS = {"q1": {"a": 1, "gone": 0}, "lost": {"b": 1}, "q3": {"lost": 2, "a": 0}, "blank": {"a": 1}}

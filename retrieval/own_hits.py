@@ -1,0 +1,33 @@
+"""Hits under the query's own id: some corpora (ArguAna, Quora) hold the queries; BEIR drops them.
+
+Enters: qrels, the corpus's ids, hits. Leaves: which queries must not find themselves; other hits.
+
+    without_own(hits, "q1", own_ids({"q1": {"a": 1}}, {"a", "q1"}), k=10)
+"""
+
+from collections.abc import Container, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from index.records import Hit
+
+
+def own_ids(
+    qrels: Mapping[str, Mapping[str, int]], known: Container[str], keep: bool = False
+) -> frozenset[str]:
+    """The queries that must not find the passage of their own id; none with `keep`.
+
+    A corpus of `known` ids may number its passages as its queries are numbered, and mean others: a
+    passage that was judged for the query of its id is no copy of that query, and stays.
+    """
+    if keep:
+        return frozenset()
+    return frozenset(id_ for id_, grades in qrels.items() if id_ in known and id_ not in grades)
+
+
+def without_own(hits: Sequence[Hit], query_id: str, own: AbstractSet[str], k: int) -> list[Hit]:
+    """The first `k` of `hits` but, for a query of `own`, that of its own id; ranks close up.
+
+    Search for one hit more where `own` holds any.
+    """
+    others = [hit for hit in hits if not (query_id in own and hit.id == query_id)][:k]
+    return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]
