@@ -8,11 +8,11 @@ Enters: dictionaries keyed by query id, then by passage id. Leaves: text files t
 import math
 from collections.abc import Mapping
 
+from configs.files import replacing
 from configs.formats.checks import id_fault
 from configs.formats.lines import PathLike
 from configs.formats.qrels import Judgment, Qrels, iterate_judgments, read_qrels
 from configs.formats.runs import Run, read_run
-from eval.atomic_file import replacing
 
 __all__ = [
     "Judgment",

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.atomic_file import write_text
+from configs.files import write_text
 from eval.known_items import write_known_items
 from eval.pipeline import PipelineReport, PipelineSettings, evaluate_pipeline
 from eval.pipeline_files import write_report

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from configs.files import write_text
 from configs.formats.lines import read_lines
-from eval.atomic_file import write_text
 from eval.data import Run, write_run
 
 RUNS, RESULT, PAGE = "runs", "result.json", "report.html"

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from configs.files import write_text
 from configs.formats.lines import PathLike, read_json
-from eval.atomic_file import write_text
 from eval.udcg import EMPTY_SCORES, IRRELEVANT_WEIGHT, RELEVANT_WEIGHT, LearnedWeights, udcg
 
 Example = dict[str, Any]

@@ -21,11 +21,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from configs.files import replacing
 from configs.formats.lines import parse_json
 from configs.settings import make_settings
 from rerank.cache_identity import CacheIdentity
 from rerank.cache_shard import CacheShard, check_shard
-from rerank.files import replacing
 
 MANIFEST = "manifest.json"
 INSTRUCTION = "instruction.safetensors"

@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from configs.files import replacing
 from rerank.candidates import Candidate
 from rerank.examples import Example, example_line
-from rerank.files import replacing
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from rerank.files import replacing
+from configs.files import replacing
 from rerank.settings import RankerSettings
 
 

@@ -35,9 +35,9 @@ def add_report_parser(subparsers: Subparsers) -> None:
 
 def run_report(arguments: argparse.Namespace) -> None:
     """Compare, plot, write the page."""
+    from configs.files import write_text
     from eval.agreement.results import Settings as AgreementSettings
     from eval.agreement.study import study as study_agreement
-    from eval.atomic_file import write_text
     from eval.collection_qrels import load_qrels
     from eval.comparison import Settings, compare
     from eval.label_files import judge_files, read_judge

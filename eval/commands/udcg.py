@@ -129,8 +129,8 @@ def _with_reader(arguments: argparse.Namespace, examples: "list[Example]") -> "l
 def _weights(
     arguments: argparse.Namespace, examples: "list[Example]", model: str
 ) -> "LearnedWeights | None":
+    from configs.files import write_text
     from configs.formats.lines import read_json
-    from eval.atomic_file import write_text
     from eval.udcg import LearnedWeights, learn_weights
     from eval.udcg_file import context_of
 

@@ -19,6 +19,7 @@ import yaml
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from configs.files import new_folder
 from configs.models import MINILM, find_model
 from configs.settings import read_mapping
 from eval.mini_data import sources
@@ -27,7 +28,6 @@ from eval.provenance import package_versions
 from index.records import Passage
 from rerank.candidates import Candidate
 from rerank.examples import Example
-from rerank.files import new_folder
 from rerank.late_interaction import FILE, LateInteraction
 from rerank.lexical import Lexical
 from rerank.mine import write_examples

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from rerank.files import new_folder
+from configs.files import new_folder
 
 _NAME = "checkpoint-{step:08d}"
 _STEP = re.compile(r"checkpoint-(\d{8})")

@@ -15,9 +15,9 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from configs.files import new_folder
 from configs.models import find_model, load_model
 from rerank.backbone import Backbone
-from rerank.files import new_folder
 from rerank.late_interaction import FILE as LATE_INTERACTION_FILE
 from rerank.low_rank import FILE as UPDATE_FILE
 from rerank.low_rank import add_update, update_tensors

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rerank.files import replacing
+from configs.files import replacing
 from rerank.training.settings import TrainingSettings
 
 MODEL = "model"

@@ -1,6 +1,6 @@
 import pytest
 
-from rerank.files import new_folder, replacing
+from configs.files import new_folder, replacing
 
 
 def _write_half(target):

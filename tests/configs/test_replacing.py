@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from eval.atomic_file import replacing, write_text
+from configs.files import replacing, write_text
 
 
 def test_failure_leaves_the_old_file_and_no_debris(tmp_path):
