@@ -35,10 +35,10 @@ from provenance import provenance
 from scipy.stats import kendalltau
 
 from rerank import BlockRanker, PassageCache, PassagesTruncatedWarning
-from rerank.cache_shard import make_shard
-from rerank.candidates import as_candidates
-from rerank.examples import Example
-from rerank.passage_states import PassageStates, is_value
+from rerank.backbones.passage_states import PassageStates, is_value
+from rerank.cache.shard import make_shard
+from rerank.examples.labelled import Example
+from rerank.prompt.candidates import as_candidates
 from rerank.ranker import DEFAULT_RERANKER
 from rerank.training.validation import ndcg
 

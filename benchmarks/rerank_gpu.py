@@ -107,7 +107,7 @@ def full_attention(folder: str, device: str) -> Callable[[list[str]], object]:
 def makers(folder: str, device: str) -> dict[str, Callable[[], Callable[[list[str]], object]]]:
     """What loads each system; one is on the device at a time."""
     from rerank import BlockRanker
-    from rerank.answer_decoding import AnswerDecoder
+    from rerank.answers.decoding import AnswerDecoder
 
     budget = 1 << 20  # tokens: the whole prompt at once
 
@@ -143,9 +143,9 @@ def matrix_rate(device: str, size: int, rounds: int = 10) -> float:
 
 def flops(ranker: Any, shape: Shape, passages: list[str]) -> float:
     """Additions and multiplications of one rerank: below l* whole layers, at l* the keys."""
-    from rerank.candidates import as_candidates
-    from rerank.packing import tokenize
-    from rerank.template import fill
+    from rerank.prompt.candidates import as_candidates
+    from rerank.prompt.packing import tokenize
+    from rerank.prompt.template import fill
 
     texts = fill(ranker.settings, QUERY, as_candidates(passages))
     (prompt,) = tokenize(ranker.backbone.tokenizer, ranker.settings, [texts])

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from eval.intervals import bootstrap_intervals
 from eval.significance import permutation_test
 from rerank import BlockRanker, PassagesTruncatedWarning
-from rerank.examples import Example, read_examples
+from rerank.examples.labelled import Example, read_examples
 from rerank.training.validation import ndcg
 
 

@@ -30,9 +30,9 @@ from provenance import provenance
 from configs.settings import read_settings
 from eval.intervals import bootstrap_intervals
 from rerank import BlockRanker
-from rerank.candidates import Candidate
-from rerank.examples import Example, read_examples
-from rerank.mine import MiningSettings, mined_examples, write_examples
+from rerank.examples.labelled import Example, read_examples
+from rerank.examples.mining import MiningSettings, mined_examples, write_examples
+from rerank.prompt.candidates import Candidate
 from rerank.training.run_folder import read_log
 from rerank.training.settings import TrainingSettings
 from rerank.training.validation import ndcg

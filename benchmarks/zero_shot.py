@@ -40,13 +40,13 @@ from tqdm import tqdm
 from configs.models import cache_folder
 from configs.settings import read_settings
 from eval.intervals import bootstrap_intervals
-from rerank.backbone import Backbone
-from rerank.candidates import as_candidates
-from rerank.examples import Example
-from rerank.head_selection import combined, ranked_ndcg, select_heads
-from rerank.head_settings import select
-from rerank.heads import Head, HeadEvidence, load_every_head, read_evidence
-from rerank.settings import RankerSettings
+from rerank.backbones.protocol import Backbone
+from rerank.examples.labelled import Example
+from rerank.heads.evidence import Head, HeadEvidence, load_every_head, read_evidence
+from rerank.heads.selected_settings import select
+from rerank.heads.selection import combined, ranked_ndcg, select_heads
+from rerank.prompt.candidates import as_candidates
+from rerank.settings.common import RankerSettings
 from rerank.training.validation import ndcg
 
 COLUMNS = (

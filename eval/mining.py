@@ -7,9 +7,9 @@ Enters: a collection with judgments and an index. Leaves: examples with hard neg
 
 from collections.abc import Sequence
 
-from rerank.candidates import Candidate
-from rerank.examples import Example
-from rerank.mine import MiningCounts, MiningSettings, mined_examples
+from rerank.examples.labelled import Example
+from rerank.examples.mining import MiningCounts, MiningSettings, mined_examples
+from rerank.prompt.candidates import Candidate
 from retrieval.corpora import load_collection
 from retrieval.own_hits import own_ids, without_own
 from retrieval.retriever import Retriever

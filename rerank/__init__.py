@@ -7,11 +7,11 @@ BlockRanker.from_pretrained().rerank("who wrote Faust?", ["Goethe wrote Faust.",
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rerank.cache import PassageCache
-    from rerank.candidates import Ranked
+    from rerank.cache.passage_cache import PassageCache
+    from rerank.prompt.candidates import Ranked
+    from rerank.prompt.windows import PassagesTruncatedWarning
     from rerank.ranker import BlockRanker
     from rerank.warned import BlankPassagesWarning
-    from rerank.windows import PassagesTruncatedWarning
 
 __all__ = [
     "BlankPassagesWarning",
@@ -24,9 +24,9 @@ __all__ = [
 _HOMES = {
     "BlankPassagesWarning": "rerank.warned",
     "BlockRanker": "rerank.ranker",
-    "PassageCache": "rerank.cache",
-    "PassagesTruncatedWarning": "rerank.windows",
-    "Ranked": "rerank.candidates",
+    "PassageCache": "rerank.cache.passage_cache",
+    "PassagesTruncatedWarning": "rerank.prompt.windows",
+    "Ranked": "rerank.prompt.candidates",
 }
 
 

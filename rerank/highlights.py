@@ -13,10 +13,10 @@ import torch
 
 from configs.formats.checks import check_query
 from kernels import token_mass
-from rerank.backbone import Backbone, Readout, ScoringHeads
-from rerank.candidates import Candidate
-from rerank.packing import BlockTokens, PackedPrompts, pack, tokenize
-from rerank.template import Given, fill
+from rerank.backbones.protocol import Backbone, Readout, ScoringHeads
+from rerank.prompt.candidates import Candidate
+from rerank.prompt.packing import BlockTokens, PackedPrompts, pack, tokenize
+from rerank.prompt.template import Given, fill
 
 
 class TokenMass(NamedTuple):

@@ -12,11 +12,12 @@ import torch
 
 from configs.formats.checks import query_name
 from configs.models import MINI
-from rerank.backbone import Backbone
-from rerank.cache import PassageCache
-from rerank.cache_build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
-from rerank.calibration import calibrated, content_free_texts, with_passages_of
-from rerank.candidates import (
+from rerank.backbones.loading import load_backbone
+from rerank.backbones.protocol import Backbone
+from rerank.cache.build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
+from rerank.cache.passage_cache import PassageCache
+from rerank.highlights import Highlights, highlights
+from rerank.prompt.candidates import (
     Candidate,
     Ranked,
     as_candidates,
@@ -24,15 +25,14 @@ from rerank.candidates import (
     check_top_k,
     ranked,
 )
-from rerank.groups import grouped_scores
-from rerank.highlights import Highlights, highlights
-from rerank.loading import load_backbone
-from rerank.packing import PackedPrompts, PromptTokens, pack, tokenize
-from rerank.probability import probabilities
-from rerank.scoring import LogSums, log_sums, passage_scores, with_unread_last
-from rerank.template import fill
+from rerank.prompt.packing import PackedPrompts, PromptTokens, pack, tokenize
+from rerank.prompt.template import fill
+from rerank.prompt.windows import PassagesTruncatedWarning
+from rerank.scoring.calibration import calibrated, content_free_texts, with_passages_of
+from rerank.scoring.groups import grouped_scores
+from rerank.scoring.probability import probabilities
+from rerank.scoring.scores import LogSums, log_sums, passage_scores, with_unread_last
 from rerank.warned import warn_caller
-from rerank.windows import PassagesTruncatedWarning
 
 DEFAULT_RERANKER = MINI
 DEFAULT_MAX_TOKENS = 16_384

@@ -70,8 +70,8 @@ def test_the_reader_sees_imports_of_every_kind():
     """Else every test here would pass on nothing."""
     assert set(PACKAGES) <= set(_modules())
     assert "faiss" in _imports("index.faiss_index")
-    assert "kernels" in _imports("rerank.packing")
-    assert "kernels.block_score" in _imports("rerank.scoring")
+    assert "kernels" in _imports("rerank.prompt.packing")
+    assert "kernels.block_score" in _imports("rerank.scoring.scores")
     assert "retrieval.encoder" in _imports("retrieval")
     assert "retrieval.encoder" not in _imports("retrieval", top_level_only=True)
     assert "index.manifest" in _imports("retrieval.index")

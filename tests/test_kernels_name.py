@@ -77,7 +77,7 @@ def test_transformers_runs_with_ours_on_the_path_alone(tmp_path):
     assert found.stdout.endswith("all of it ran\n")
 
 
-@pytest.mark.parametrize("module", ["kernels", "rerank.scoring"])
+@pytest.mark.parametrize("module", ["kernels", "rerank.scoring.scores"])
 def test_the_other_distribution_beside_ours_is_told(tmp_path, module):
     folder = tmp_path / "kernels-0.18.2.dist-info"
     folder.mkdir()

@@ -32,7 +32,7 @@ def add_mine_parser(subparsers: Subparsers) -> None:
 def run_mine(arguments: argparse.Namespace) -> None:
     """Search, mine, write, and say what became of the queries."""
     from eval.mining import mine_from_index
-    from rerank.mine import MiningSettings
+    from rerank.examples.mining import MiningSettings
 
     settings = MiningSettings(**mining_options(arguments))
     examples, counts, index = mine_from_index(

@@ -26,13 +26,13 @@ from eval.mini_data import sources
 from eval.mini_data.pairs import Pairs, alone, cloze, digest, drawn, keywords, words_of
 from eval.provenance import package_versions
 from index.records import Passage
-from rerank.candidates import Candidate
-from rerank.examples import Example
-from rerank.late_interaction import FILE, LateInteraction
-from rerank.lexical import Lexical
-from rerank.mine import write_examples
-from rerank.settings import OWN_SETTINGS
-from rerank.words import text_keys
+from rerank.backbones.late_interaction import FILE, LateInteraction
+from rerank.backbones.lexical import Lexical
+from rerank.examples.labelled import Example
+from rerank.examples.mining import write_examples
+from rerank.prompt.candidates import Candidate
+from rerank.prompt.words import text_keys
+from rerank.settings.common import OWN_SETTINGS
 from retrieval.encoder import Encoder
 
 # One query in this many is kept out of training to choose the checkpoint.

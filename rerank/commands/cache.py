@@ -12,7 +12,7 @@ from configs.command import Subparsers
 from rerank.commands.passage_file import stream_passages
 
 if TYPE_CHECKING:
-    from rerank.cache_files import Manifest
+    from rerank.cache.files import Manifest
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -55,7 +55,7 @@ def run_build(arguments: argparse.Namespace) -> None:
     """Build, then tell what there is."""
     if not arguments.passages.is_file():
         raise ValueError(f"--passages: {arguments.passages} does not exist")
-    from rerank.cache_build import DEFAULT_SALIENT_SHARE, build
+    from rerank.cache.build import DEFAULT_SALIENT_SHARE, build
     from rerank.ranker import BlockRanker
 
     ranker = BlockRanker.from_pretrained(arguments.model, arguments.device, arguments.dtype)
@@ -67,7 +67,7 @@ def run_build(arguments: argparse.Namespace) -> None:
 
 def run_info(arguments: argparse.Namespace) -> None:
     """Read the manifest, or every byte."""
-    from rerank.cache_files import read_manifest, verify
+    from rerank.cache.files import read_manifest, verify
 
     read = verify if arguments.verify else read_manifest
     _tell(read(arguments.folder), arguments)

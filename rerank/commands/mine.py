@@ -62,8 +62,8 @@ def run(arguments: argparse.Namespace) -> None:
     from configs.formats.qrels import read_qrels
     from configs.formats.queries import read_queries
     from configs.formats.runs import read_run
-    from rerank.mine import MiningSettings, mine_negatives, mined_examples
-    from rerank.texts import read_texts
+    from rerank.examples.mining import MiningSettings, mine_negatives, mined_examples
+    from rerank.examples.texts import read_texts
 
     settings = MiningSettings(**mining_options(arguments))
     ranking, qrels = read_run(arguments.ranking), read_qrels(arguments.qrels)
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def write_mined(out: Path, examples: Any, counts: Any, record: dict[str, Any]) -> None:
     """Write examples with their record and print the counts; `ValueError` where there are none."""
-    from rerank.mine import write_examples
+    from rerank.examples.mining import write_examples
 
     if not examples:
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 from configs.formats.checks import named_type
 from configs.formats.lines import parse_json, text_lines
 from configs.formats.tsv import text_columns
-from rerank.candidates import Candidate, as_candidate
+from rerank.prompt.candidates import Candidate, as_candidate
 
 _JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 

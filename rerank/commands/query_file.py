@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from configs.formats import queries
 from configs.formats.checks import check_query, named_type
 from configs.formats.fields import QUERY_FIELDS, QUERY_ID_FIELDS, text_fields
-from rerank.candidates import Candidate, as_candidates
 from rerank.commands.passage_file import check_new, ending_of, read_rows
+from rerank.prompt.candidates import Candidate, as_candidates
 
 
 class Request(NamedTuple):

@@ -16,8 +16,8 @@ from rerank.commands.query_file import Request, read_batch, read_queries
 from rerank.commands.rank_output import print_json, print_lines
 
 if TYPE_CHECKING:
-    from rerank.candidates import Ranked
     from rerank.highlights import Highlights
+    from rerank.prompt.candidates import Ranked
 
 _QUERIES_AT_ONCE = 16
 
@@ -138,7 +138,7 @@ def _ranked(ranking: _Ranking, some: Sequence[Request]) -> list[list["Ranked"]]:
 def _ranking(arguments: argparse.Namespace) -> _Ranking:
     top_k = arguments.top_k
     if arguments.mode == "decode":
-        from rerank.answer_decoding import DEFAULT_DECODER, AnswerDecoder
+        from rerank.answers.decoding import DEFAULT_DECODER, AnswerDecoder
 
         decoder = AnswerDecoder.from_pretrained(arguments.model, arguments.device, arguments.dtype)
         return _Ranking(
@@ -160,7 +160,7 @@ def _ranking(arguments: argparse.Namespace) -> _Ranking:
             lists = [request.own for request in some]
             return ranker.rerank_batch([request.query for request in some], lists, top_k)
     else:
-        from rerank.cache import PassageCache
+        from rerank.cache.passage_cache import PassageCache
 
         cache = PassageCache.open(ranker, arguments.cache)
 

@@ -12,8 +12,8 @@ from configs.formats.shown import shown, shown_line, snippet
 from rerank.commands.query_file import Request
 
 if TYPE_CHECKING:
-    from rerank.candidates import Candidate, Ranked
     from rerank.highlights import Highlights
+    from rerank.prompt.candidates import Candidate, Ranked
 
 _HIGHLIGHTS = 8
 
@@ -52,7 +52,7 @@ def print_lines(
     highlights: Mapping[str, "Highlights"] | None,
 ) -> None:
     """A line a passage, below it the tokens of the most mass; with `titled`, first the query."""
-    from rerank.candidates import as_candidate
+    from rerank.prompt.candidates import as_candidate
 
     if titled:
         print(f"query {shown(request.id)}: {shown_line(request.query)}")

@@ -1,6 +1,6 @@
 """`python -m rerank select-heads MODEL --examples FILE --out FOLDER`: which heads should score.
 
-Enters: a decoder and labelled queries (the file that training reads, see `rerank/examples.py`).
+Enters: a decoder and labelled queries (as training reads them, `rerank/examples/labelled.py`).
 Leaves: `blockrank.yaml` with the model's whole settings, the heads that rank best, calibration,
 the map to a probability, and, as comments, where all that comes from.
 """
@@ -62,11 +62,11 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from configs.settings import read_settings
-    from rerank.examples import read_examples
-    from rerank.head_settings import provenance, select, selected_settings
-    from rerank.heads import load_every_head, read_evidence
-    from rerank.settings import OWN_SETTINGS, RankerSettings
-    from rerank.settings_file import write_settings
+    from rerank.examples.labelled import read_examples
+    from rerank.heads.evidence import load_every_head, read_evidence
+    from rerank.heads.selected_settings import provenance, select, selected_settings
+    from rerank.settings.common import OWN_SETTINGS, RankerSettings
+    from rerank.settings.writing import write_settings
 
     examples = read_examples(arguments.examples)
     given = arguments.settings and read_settings(RankerSettings, arguments.settings)

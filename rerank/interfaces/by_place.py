@@ -1,17 +1,17 @@
 """Rank texts that have no ids: results are told apart by their place in the list.
 
 Enters: a reranker, a query, texts. Leaves: places and scores, best first. A text without a visible
-character sinks nobody's list: it is not read, comes last (`rerank.scoring.with_unread_last`), and a
-`BlankPassagesWarning` counts it.
+character sinks nobody's list: it is not read, comes last
+(`rerank.scoring.scores.with_unread_last`), and a `BlankPassagesWarning` counts it.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from configs.formats.checks import as_list, check_query
-from rerank.candidates import Candidate, as_candidates, check_top_k
+from rerank.prompt.candidates import Candidate, as_candidates, check_top_k
 from rerank.ranker import BlockRanker
-from rerank.scoring import with_unread_last
+from rerank.scoring.scores import with_unread_last
 from rerank.warned import BlankPassagesWarning, warn_caller
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from configs.formats.checks import as_list, check_query, named_type
-from rerank.candidates import Candidate, as_candidate, check_top_k
 from rerank.interfaces.by_place import rank_by_place, scores_with_blanks
+from rerank.prompt.candidates import Candidate, as_candidate, check_top_k
 from rerank.ranker import BlockRanker
 
 

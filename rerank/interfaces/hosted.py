@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from configs.formats.checks import check_query, named_type
-from rerank.candidates import Candidate, as_candidate, as_candidates
 from rerank.interfaces.by_place import rank_by_place
-from rerank.packing import tokenize
-from rerank.probability import probabilities
+from rerank.prompt.candidates import Candidate, as_candidate, as_candidates
+from rerank.prompt.packing import tokenize
+from rerank.prompt.template import fill
 from rerank.ranker import BlockRanker
-from rerank.template import fill
+from rerank.scoring.probability import probabilities
 
 FIELDS = ("model", "query", "documents", "top_n", "return_documents")
 _DOCUMENT_FIELDS = ("title", "text")

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 
 from configs.files import new_folder
 from configs.models import find_model, load_model
-from rerank.backbone import Backbone
-from rerank.late_interaction import FILE as LATE_INTERACTION_FILE
-from rerank.low_rank import FILE as UPDATE_FILE
-from rerank.low_rank import add_update, update_tensors
-from rerank.settings import OWN_SETTINGS, RankerSettings, base_of
+from rerank.backbones.late_interaction import FILE as LATE_INTERACTION_FILE
+from rerank.backbones.low_rank import FILE as UPDATE_FILE
+from rerank.backbones.low_rank import add_update, update_tensors
+from rerank.backbones.protocol import Backbone
+from rerank.settings.common import OWN_SETTINGS, RankerSettings, base_of
 
 RECORD = "training.json"
 

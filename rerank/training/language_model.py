@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from configs.models import load_model
-from rerank.backbone import Readout
-from rerank.block_interface import BlockContext, register
-from rerank.decoder_backbone import DecoderBackbone
-from rerank.loading import kind_of
-from rerank.packing import PackedPrompts
-from rerank.settings import RankerSettings
+from rerank.backbones.block_interface import BlockContext, register
+from rerank.backbones.decoder import DecoderBackbone
+from rerank.backbones.loading import kind_of
+from rerank.backbones.protocol import Readout
+from rerank.prompt.packing import PackedPrompts
+from rerank.settings.common import RankerSettings
 
 
 class LanguageModel:

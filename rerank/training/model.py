@@ -9,10 +9,10 @@ import torch
 
 from configs.models import find_model
 from configs.settings import read_settings
-from rerank.backbone import Backbone
-from rerank.loading import load_backbone
-from rerank.low_rank import FILE as UPDATE_FILE
-from rerank.settings import RankerSettings, settings_for
+from rerank.backbones.loading import load_backbone
+from rerank.backbones.low_rank import FILE as UPDATE_FILE
+from rerank.backbones.protocol import Backbone
+from rerank.settings.common import RankerSettings, settings_for
 from rerank.training.language_model import LanguageModel
 from rerank.training.lora import add_adapters
 from rerank.training.settings import TrainingSettings

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from rerank.backbone import Backbone, Readout
-from rerank.scoring import head_values, matches, passage_scores
+from rerank.backbones.protocol import Backbone, Readout
+from rerank.scoring.scores import head_values, matches, passage_scores
 from rerank.training.language_model import LanguageModel
 from rerank.training.losses import distance_from_start, distillation, info_nce, listwise
 from rerank.training.passes import Pass

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rerank.candidates import Candidate
-from rerank.examples import Example
+from rerank.examples.labelled import Example
+from rerank.prompt.candidates import Candidate
 
 
 class Prompt(NamedTuple):

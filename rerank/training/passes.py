@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from rerank.backbone import Backbone
-from rerank.candidates import Candidate
-from rerank.packing import BlockTokens, PackedPrompts, PromptTokens, pack, tokenize
-from rerank.template import PromptTexts, fill
+from rerank.backbones.protocol import Backbone
+from rerank.prompt.candidates import Candidate
+from rerank.prompt.packing import BlockTokens, PackedPrompts, PromptTokens, pack, tokenize
+from rerank.prompt.template import PromptTexts, fill
 from rerank.training.order import Prompt
 from rerank.training.settings import TrainingSettings
 

@@ -3,7 +3,7 @@
 Enters: `TrainingSettings`. Leaves: examples, of which each can be learned from or measured on.
 """
 
-from rerank.examples import Example, read_examples
+from rerank.examples.labelled import Example, read_examples
 from rerank.training.settings import TrainingSettings
 
 

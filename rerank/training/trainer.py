@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from rerank.examples import Example
+from rerank.examples.labelled import Example
 from rerank.ranker import BlockRanker
 from rerank.training.accelerator import forget_accelerator, make_accelerator
 from rerank.training.checkpoints import Progress, load_checkpoint, plain, save_checkpoint

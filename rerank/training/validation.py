@@ -7,9 +7,9 @@ import math
 import warnings
 from collections.abc import Sequence
 
-from rerank.examples import Example
+from rerank.examples.labelled import Example
+from rerank.prompt.windows import PassagesTruncatedWarning
 from rerank.ranker import BlockRanker
-from rerank.windows import PassagesTruncatedWarning
 
 DEPTH = 10
 

@@ -24,7 +24,7 @@ from index.records import Passage
 from rerank.commands.passage_file import read_passages
 from rerank.commands.query_file import read_batch
 from rerank.commands.query_file import read_queries as read_requests
-from rerank.examples import read_examples
+from rerank.examples.labelled import read_examples
 from retrieval.corpora import load_collection, open_corpus
 from retrieval.filter_labels import read_labels
 
@@ -143,7 +143,7 @@ texts = st.text(min_size=1, max_size=20).filter(
 @given(st.lists(ids, min_size=2, max_size=8, unique=True), st.lists(anything, max_size=3))
 def test_ids_go_through_the_whole_path(tmp_path_factory, tiny_encoder, names, doubtful):
     """In a file, through index, search and a reranker, into a run and a measure: in = out."""
-    from rerank.candidates import as_candidates
+    from rerank.prompt.candidates import as_candidates
     from retrieval import IndexSettings, Retriever, build_index
 
     folder = tmp_path_factory.mktemp("ids")

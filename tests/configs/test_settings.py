@@ -97,7 +97,7 @@ def test_shipped_files_are_named_without_their_ending():
 
 
 def test_every_shipped_reranker_file_is_valid():
-    from rerank.settings import RankerSettings
+    from rerank.settings.common import RankerSettings
 
     files = sorted((CONFIGS / "rerank").glob("*.yaml"))
     assert len(files) >= 4

@@ -11,7 +11,7 @@ from eval.mini_data import sources
 from eval.mini_data.build import MiniDataSettings, build_mini_data
 from eval.mini_data.pairs import Pairs
 from rerank import BlockRanker
-from rerank.examples import read_examples
+from rerank.examples.labelled import read_examples
 
 COLOURS = ["red", "green", "blue", "black", "white", "brown", "golden", "silver", "grey", "pink"]
 ANIMALS = ["horse", "mouse", "goose", "whale", "tiger", "spider", "salmon", "beetle", "donkey"]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from eval.__main__ import build_parser
-from rerank.examples import read_examples
+from rerank.examples.labelled import read_examples
 from retrieval import IndexSettings, build_index
 
 

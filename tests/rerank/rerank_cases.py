@@ -10,9 +10,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from configs.models import find_model
 from rerank import BlockRanker
-from rerank.candidates import as_candidates
-from rerank.packing import PackedPrompts, pack, tokenize
-from rerank.template import fill
+from rerank.prompt.candidates import as_candidates
+from rerank.prompt.packing import PackedPrompts, pack, tokenize
+from rerank.prompt.template import fill
 
 DECODERS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma3")
 OTHER_DECODERS = ("Phi3", "Olmo2", "Cohere")

@@ -7,8 +7,8 @@ import torch
 from rerank_cases import PASSAGES, QUERY, save_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rerank.answer_decoding import AnswerDecoder, AnswerSettings
-from rerank.candidates import as_candidates
+from rerank.answers.decoding import AnswerDecoder, AnswerSettings
+from rerank.prompt.candidates import as_candidates
 
 # Twelve passages: the numbers 1 and 10 to 12 begin alike.
 MANY = [*PASSAGES, *(f"Passage about {word} and {word}." for word in "abcdefg")]

@@ -21,9 +21,9 @@ from rerank_cases import (
 from transformers import AutoModel, MambaConfig, MambaForCausalLM
 
 from configs.settings import read_mapping
-from rerank.block_interface import BlockContext, register
-from rerank.candidates import as_candidates
-from rerank.template import fill
+from rerank.backbones.block_interface import BlockContext, register
+from rerank.prompt.candidates import as_candidates
+from rerank.prompt.template import fill
 
 ATTENDING_ENCODER = """
 backbone: encoder

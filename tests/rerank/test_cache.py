@@ -6,9 +6,9 @@ import torch
 from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores
 
 from rerank import BlockRanker, PassageCache
-from rerank.candidates import as_candidates
-from rerank.passage_states import PassageStates
-from rerank.precision import Rows, decode, encode
+from rerank.backbones.passage_states import PassageStates
+from rerank.cache.precision import Rows, decode, encode
+from rerank.prompt.candidates import as_candidates
 
 IDS = ["0", "pear", "2", "rain", "marlowe"]
 DECODER = """
@@ -137,7 +137,7 @@ def test_probabilities_come_with_a_cache_too(folders):
 def test_more_passages_than_are_scored_at_once(minilm_ranker, monkeypatch):
     cache = minilm_ranker.cache(PASSAGES, 16)
     wanted = cache.scores(QUERY, IDS)
-    monkeypatch.setattr("rerank.cache._MAX_TOKENS", 20)
+    monkeypatch.setattr("rerank.cache.passage_cache._MAX_TOKENS", 20)
     assert cache.scores(QUERY, IDS) == wanted
 
 

@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from rerank import PassageCache, PassagesTruncatedWarning
-from rerank.cache_build import build
-from rerank.cache_files import read_manifest, record_of
+from rerank.cache.build import build
+from rerank.cache.files import read_manifest, record_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = [
@@ -29,8 +29,8 @@ IDS = [passage["id"] for passage in MANY]
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """Shards of three passages or so."""
-    monkeypatch.setattr("rerank.cache_build._SHARD_BYTES", 1)
-    monkeypatch.setattr("rerank.cache_build._BATCH_TOKENS", 40)
+    monkeypatch.setattr("rerank.cache.build._SHARD_BYTES", 1)
+    monkeypatch.setattr("rerank.cache.build._BATCH_TOKENS", 40)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(
 def test_a_process_killed_while_it_builds_leaves_what_the_next_one_needs(minilm_ranker, tmp_path):
     (tmp_path / "passages.jsonl").write_text("\n".join(map(json.dumps, MANY)))
     program = (
-        "import os, signal, rerank.cache_build as build\n"
+        "import os, signal, rerank.cache.build as build\n"
         "build._SHARD_BYTES, build._BATCH_TOKENS = 1, 40\n"
         "written, write = [], build.write_tensors\n"
         "def stop(path, *rest):\n"
@@ -231,8 +231,8 @@ def _changed(folder, change):
 def whole(minilm_ranker, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "cache"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("rerank.cache_build._SHARD_BYTES", 1)
-        patched.setattr("rerank.cache_build._BATCH_TOKENS", 40)
+        patched.setattr("rerank.cache.build._SHARD_BYTES", 1)
+        patched.setattr("rerank.cache.build._BATCH_TOKENS", 40)
         build(minilm_ranker.backbone, MANY, folder, 4, 0.1)
     return folder
 

@@ -4,7 +4,7 @@ import pytest
 
 from configs.formats.fields import text_fields
 from index.records import Passage
-from rerank.candidates import as_candidates, ranked
+from rerank.prompt.candidates import as_candidates, ranked
 
 
 @dataclass

@@ -5,8 +5,8 @@ import pytest
 from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores
 
 from rerank import BlockRanker
-from rerank.calibration import calibrated
-from rerank.candidates import as_candidates
+from rerank.prompt.candidates import as_candidates
+from rerank.scoring.calibration import calibrated
 
 SETTINGS = """
 backbone: decoder

@@ -17,9 +17,9 @@ from rerank_cases import (
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, MistralConfig, MistralForCausalLM
 
-from rerank.block_interface import BlockContext, register
-from rerank.candidates import as_candidates
-from rerank.template import fill
+from rerank.backbones.block_interface import BlockContext, register
+from rerank.prompt.candidates import as_candidates
+from rerank.prompt.template import fill
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from configs.settings import read_settings
 from rerank import BlockRanker
-from rerank.lexical import FILE, Lexical
-from rerank.settings import RankerSettings
-from rerank.words import NO_WORD, text_keys, word_key, word_keys
+from rerank.backbones.lexical import FILE, Lexical
+from rerank.prompt.words import NO_WORD, text_keys, word_key, word_keys
+from rerank.settings.common import RankerSettings
 
 SETTINGS = (
     "backbone: encoder\nquery_attends: false\ninstruction: ''\npassage: \"{title}\\n{text}\"\n"
@@ -143,7 +143,7 @@ def test_a_cache_of_few_bits_keeps_words_whole(folder, ranker, bits):
 
 
 def test_a_cache_on_disk_keeps_words(ranker, tmp_path):
-    from rerank.cache import PassageCache
+    from rerank.cache.passage_cache import PassageCache
 
     whole = sorted(scores(ranker, QUERY, PASSAGES), reverse=True)
     built = PassageCache.build(ranker, PASSAGES, tmp_path / "cache", bits=32)
@@ -153,7 +153,7 @@ def test_a_cache_on_disk_keeps_words(ranker, tmp_path):
 def test_training_sees_the_scores_that_rank(folder, ranker, tmp_path):
     from training_cases import SUBJECTS, tiny_run, write_examples
 
-    from rerank.examples import read_examples
+    from rerank.examples.labelled import read_examples
     from rerank.training.objective import Objective
     from rerank.training.order import Order
     from rerank.training.passes import make_pass

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from rerank.examples import example_line, read_examples
+from rerank.examples.labelled import example_line, read_examples
 
 GOOD = {
     "query": "who wrote Faust?",

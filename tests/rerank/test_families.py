@@ -16,10 +16,10 @@ from rerank_cases import (
 from transformers import Gemma3Config, LlamaConfig
 
 from configs.settings import make_settings, read_mapping, read_settings
-from rerank.candidates import as_candidates
-from rerank.decoder_backbone import scoring_layers
-from rerank.settings import RankerSettings
-from rerank.template import fill
+from rerank.backbones.decoder import scoring_layers
+from rerank.prompt.candidates import as_candidates
+from rerank.prompt.template import fill
+from rerank.settings.common import RankerSettings
 
 SELECTED = {"heads": [[0, 3], [2, 0], [0, 1], [2, 3]], "head_weights": [1, 2, 3, 2]}
 LAST_TOKENS = -2

@@ -15,7 +15,7 @@ from rerank_cases import PASSAGES, QUERY, scores
 
 from kernels.dispatch import chosen_implementation
 from rerank import BlockRanker
-from rerank.loading import load_backbone
+from rerank.backbones.loading import load_backbone
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available() and not INTERPRETED

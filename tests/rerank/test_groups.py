@@ -9,10 +9,10 @@ from allocation import peak_bytes
 from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores
 
 from rerank import BlockRanker
-from rerank.candidates import as_candidates
-from rerank.groups import even_groups, grouped_scores
-from rerank.packing import BlockTokens, PromptTokens
-from rerank.scoring import LogSums
+from rerank.prompt.candidates import as_candidates
+from rerank.prompt.packing import BlockTokens, PromptTokens
+from rerank.scoring.groups import even_groups, grouped_scores
+from rerank.scoring.scores import LogSums
 
 WORDS = ["faust", "pear", "goethe", "rain", "tragedy", "weimar", "novel", "wrote", "water"]
 

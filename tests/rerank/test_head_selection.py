@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from rerank.head_selection import combined, ranked_ndcg, select_heads
-from rerank.head_settings import select, selected_settings
-from rerank.heads import HeadEvidence
-from rerank.settings import RankerSettings
+from rerank.heads.evidence import HeadEvidence
+from rerank.heads.selected_settings import select, selected_settings
+from rerank.heads.selection import combined, ranked_ndcg, select_heads
+from rerank.settings.common import RankerSettings
 
 HEADS = tuple((layer, head) for layer in range(3) for head in range(4))
 GOOD = (2, 5)  # rows; (0, 2) and (1, 1)

@@ -12,9 +12,9 @@ from configs.command import run_command
 from configs.settings import read_settings
 from rerank import BlockRanker
 from rerank.__main__ import make_parser
-from rerank.candidates import as_candidates
-from rerank.heads import head_masses, load_every_head
-from rerank.settings import RankerSettings
+from rerank.heads.evidence import head_masses, load_every_head
+from rerank.prompt.candidates import as_candidates
+from rerank.settings.common import RankerSettings
 
 LAYER, HEAD, SIZE = 1, 2, 32
 SETTINGS = """

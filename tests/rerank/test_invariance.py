@@ -7,7 +7,7 @@ import torch
 from rerank_cases import load_ranker, save_model
 
 from rerank import BlockRanker
-from rerank.candidates import as_candidates
+from rerank.prompt.candidates import as_candidates
 
 WORDS = ["faust", "pear", "goethe", "rain", "tragedy", "weimar", "novel", "wrote", "water", "play"]
 # A wide feed-forward layer: torch adds up so long a sum in parts, by the number of rows.

@@ -12,14 +12,14 @@ from safetensors.torch import load_file, save_file
 from training_cases import SUBJECTS, tiny_run, weights_of, write_examples
 
 from rerank import BlockRanker
-from rerank.candidates import as_candidates
-from rerank.examples import read_examples
-from rerank.late_interaction import FILE as LATE_FILE
-from rerank.late_interaction import LateInteraction
-from rerank.loading import load_backbone
-from rerank.low_rank import FILE as UPDATE_FILE
-from rerank.scoring import passage_scores
-from rerank.template import fill
+from rerank.backbones.late_interaction import FILE as LATE_FILE
+from rerank.backbones.late_interaction import LateInteraction
+from rerank.backbones.loading import load_backbone
+from rerank.backbones.low_rank import FILE as UPDATE_FILE
+from rerank.examples.labelled import read_examples
+from rerank.prompt.candidates import as_candidates
+from rerank.prompt.template import fill
+from rerank.scoring.scores import passage_scores
 from rerank.training.objective import Objective
 from rerank.training.order import Order
 from rerank.training.passes import make_pass

@@ -3,9 +3,9 @@ import random
 
 import pytest
 
-from rerank.candidates import Candidate
-from rerank.examples import read_examples
-from rerank.mine import MiningCounts, MiningSettings, mine_negatives, mined_examples
+from rerank.examples.labelled import read_examples
+from rerank.examples.mining import MiningCounts, MiningSettings, mine_negatives, mined_examples
+from rerank.prompt.candidates import Candidate
 
 SCORES = {"a": 0.9, "b": 0.8, "c": 0.8, "d": 0.6, "e": 0.5, "f": 0.4}
 

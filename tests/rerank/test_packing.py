@@ -6,10 +6,10 @@ from rerank_cases import QUERY, tokenizer_of
 
 from configs.settings import read_settings
 from kernels import RequestBlocks
-from rerank.candidates import as_candidates
-from rerank.packing import pack, tokenize
-from rerank.settings import RankerSettings
-from rerank.template import fill
+from rerank.prompt.candidates import as_candidates
+from rerank.prompt.packing import pack, tokenize
+from rerank.prompt.template import fill
+from rerank.settings.common import RankerSettings
 
 ENCODER = read_settings(RankerSettings, "rerank/minilm")
 DECODER = read_settings(RankerSettings, "rerank/smollm2")

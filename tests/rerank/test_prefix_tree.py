@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rerank.prefix_tree import answer_log_probabilities, prefix_tree
+from rerank.answers.prefix_tree import answer_log_probabilities, prefix_tree
 
 
 def test_shared_beginnings_are_one_node():

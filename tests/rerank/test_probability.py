@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from rerank.probability import fit_probability, probabilities
+from rerank.scoring.probability import fit_probability, probabilities
 
 
 def test_a_known_line_is_found_again():

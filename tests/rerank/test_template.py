@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from rerank.candidates import Candidate
-from rerank.settings import RankerSettings
-from rerank.template import fill
+from rerank.prompt.candidates import Candidate
+from rerank.prompt.template import fill
+from rerank.settings.common import RankerSettings
 
 SETTINGS = RankerSettings(
     backbone="encoder",

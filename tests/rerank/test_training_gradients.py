@@ -11,10 +11,10 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from configs.settings import read_settings
 from kernels import BlockLayout, RequestBlocks, block_score
-from rerank.candidates import as_candidates
-from rerank.loading import load_backbone
-from rerank.settings import RankerSettings, settings_for
-from rerank.template import fill
+from rerank.backbones.loading import load_backbone
+from rerank.prompt.candidates import as_candidates
+from rerank.prompt.template import fill
+from rerank.settings.common import RankerSettings, settings_for
 from rerank.training.language_model import LanguageModel
 from rerank.training.objective import Objective
 from rerank.training.order import Prompt

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rerank.candidates import as_candidates
-from rerank.examples import Example
+from rerank.examples.labelled import Example
+from rerank.prompt.candidates import as_candidates
 from rerank.training.order import Order, sampled
 
 

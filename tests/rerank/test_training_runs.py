@@ -17,8 +17,8 @@ from training_cases import SUBJECTS, same_bits, tiny_run, weights_of, write_exam
 
 from eval.measures import evaluate
 from rerank import BlockRanker
-from rerank.examples import read_examples
-from rerank.loading import load_backbone
+from rerank.backbones.loading import load_backbone
+from rerank.examples.labelled import read_examples
 from rerank.training.objective import Objective
 from rerank.training.order import Order
 from rerank.training.passes import make_pass

@@ -8,11 +8,11 @@ from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores, token
 
 from configs.settings import read_settings
 from rerank import BlockRanker, PassagesTruncatedWarning
-from rerank.candidates import as_candidates
-from rerank.packing import tokenize
-from rerank.settings import RankerSettings
-from rerank.template import fill
-from rerank.windows import in_windows
+from rerank.prompt.candidates import as_candidates
+from rerank.prompt.packing import tokenize
+from rerank.prompt.template import fill
+from rerank.prompt.windows import in_windows
+from rerank.settings.common import RankerSettings
 
 ENCODER = replace(read_settings(RankerSettings, "rerank/minilm"), max_passage_tokens=8)
 LONG = {"id": "long", "text": " ".join(f"word{n} Faust wrote" for n in range(12))}

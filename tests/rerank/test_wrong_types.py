@@ -6,11 +6,11 @@ import pytest
 from rerank_cases import PASSAGES, QUERY, save_model
 
 from rerank import PassageCache
-from rerank.answer_decoding import AnswerDecoder
-from rerank.candidates import as_candidates
+from rerank.answers.decoding import AnswerDecoder
 from rerank.interfaces.by_place import rank_by_place
 from rerank.interfaces.cross_encoder import BlockCrossEncoder
 from rerank.interfaces.hosted import respond
+from rerank.prompt.candidates import as_candidates
 
 
 @pytest.fixture(scope="module")

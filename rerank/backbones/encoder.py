@@ -1,0 +1,179 @@
+"""Encoders of the BERT family: blocks are bidirectional, positions are learned and few.
+
+Enters: packed prompts. Leaves: the normalised last hidden states, as one head's queries and keys
+with identity projections: a soft late interaction, where training starts from. A trained one adds
+what each query token counts, and the product of pooled vectors as a prior.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from kernels import CachedLayout
+from rerank.backbones.block_interface import BlockContext, no_interface, register
+from rerank.backbones.late_interaction import LateInteraction, pooled
+from rerank.backbones.lexical import Lexical
+from rerank.backbones.low_rank import add_update
+from rerank.backbones.passage_states import PassageStates, head_name
+from rerank.backbones.protocol import Prior, Readout, ScoringHeads, signal_shares
+from rerank.prompt.packing import PackedPrompts
+from rerank.settings.common import RankerSettings
+
+# The name that a cache keeps passages' pooled vectors by.
+_POOLED = "pooled"
+
+
+class EncoderBackbone:
+    """A bidirectional model over packed prompts."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        settings: RankerSettings,
+        late_interaction: LateInteraction | None = None,
+        lexical: Lexical | None = None,
+    ) -> None:
+        self.settings = settings
+        self.lexical = lexical
+        self.late_interaction = late_interaction
+        self.tokenizer = tokenizer
+        self.model = model
+        self.device = model.device
+        self.pad_id = tokenizer.pad_token_id or 0
+        # A query that is read alone starts where a text of its own starts.
+        self.query_position = settings.query_position if settings.query_attends else None
+        # RoBERTa's family numbers positions from behind its padding id.
+        table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+        padding = getattr(table, "padding_idx", None)
+        self._first_position = 0 if padding is None else padding + 1
+        self._positions = model.config.max_position_embeddings - self._first_position
+        longest = max(settings.max_passage_tokens, settings.max_query_tokens)
+        if longest > self._positions:
+            raise ValueError(f"it has {self._positions} positions, its settings ask for {longest}")
+
+    @classmethod
+    def load(
+        cls,
+        folder: str,
+        config: Any,
+        settings: RankerSettings,
+        device: torch.device,
+        dtype: torch.dtype | str,
+        own: Path | None = None,
+    ) -> "EncoderBackbone":
+        """Load weights and tokenizer; raises `ValueError` where the settings ask for too much.
+
+        What the settings name besides (an update of the weights, a trained late interaction) is
+        read from the folder `own`, or from `folder` itself.
+        """
+        from transformers import AutoModel, AutoTokenizer
+
+        model = AutoModel.from_pretrained(
+            folder,
+            attn_implementation=register(),
+            dtype=dtype,
+            use_safetensors=True,
+            **({"add_pooling_layer": False} if config.model_type == "bert" else {}),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        own = own or Path(folder)
+        add_update(model, own)
+        late = None
+        if settings.late_interaction:
+            late = LateInteraction.load(own, config.vocab_size, config.hidden_size).to(device)
+        lexical = Lexical.load(own, device) if settings.lexical else None
+        return cls(model.to(device).eval(), tokenizer, settings, late, lexical)
+
+    def positions(self, prompts: PackedPrompts) -> torch.Tensor:
+        """int64 [T], the positions of `prompts` as this model numbers them.
+
+        Raises `ValueError` when the blocks together reach further than it has positions.
+        """
+        last = int(prompts.positions.max())
+        if last >= self._positions:
+            raise ValueError(
+                f"the prompt reaches position {last}, the model has {self._positions}: lower "
+                f"max_passage_tokens, or let the query be read alone (query_attends: false)"
+            )
+        return prompts.positions + self._first_position
+
+    def read(self, prompts: PackedPrompts) -> Readout:
+        """One head of width d: the normalised hidden states, logits divided by the temperature.
+
+        Raises `ValueError` when the model's attention does not go through the interface: it would
+        read all blocks as one text.
+        """
+        context = BlockContext(prompts.layout, causal=False)
+        output = self.model(
+            input_ids=prompts.input_ids[None],
+            position_ids=self.positions(prompts)[None],
+            block_context=context,
+        )
+        if not context.layers:
+            raise ValueError(no_interface(self.model))
+        hidden = F.normalize(output.last_hidden_state[0].float(), dim=-1)
+        if self.late_interaction is not None:
+            readout = self._late_readout(hidden, output.last_hidden_state[0], prompts)
+        else:
+            weights = signal_shares(prompts)[None]
+            keys = hidden[:, None]
+            scale = 1 / self.settings.temperature
+            readout = Readout((ScoringHeads(keys[prompts.signal], keys, scale, weights),))
+        if self.lexical is None:
+            return readout
+        requests = len(prompts.passage_counts)
+        asked = prompts.words[prompts.signal]
+        return readout._replace(words=self.lexical.read(asked, prompts.signal_request, requests))
+
+    def read_passages(self, prompts: PackedPrompts) -> PassageStates:
+        """The keys [T, 1, d] that score, one set a scoring head, and the prior's vectors [P, d].
+
+        Raises `ValueError` where query blocks read passages: their states change with the query.
+        """
+        if self.settings.query_attends:
+            raise ValueError("an encoder's passages can be cached only with query_attends: false")
+        readout = self.read(prompts)
+        vectors = {} if readout.prior is None else {_POOLED: readout.prior.passages}
+        return PassageStates({head_name(i): h.k for i, h in enumerate(readout.heads)}, vectors)
+
+    def read_query(
+        self, query: PackedPrompts, states: PassageStates, places: CachedLayout
+    ) -> Readout:
+        """As `read`, of queries read alone, with the keys of `states`."""
+        del places  # no query block reads a passage
+        readout = self.read(query)
+        heads = tuple(
+            head._replace(k=states.tokens[head_name(i)]) for i, head in enumerate(readout.heads)
+        )
+        prior = readout.prior and readout.prior._replace(passages=states.passages[_POOLED])
+        return Readout(heads, prior, readout.words)
+
+    def _late_readout(
+        self, unit: torch.Tensor, hidden: torch.Tensor, prompts: PackedPrompts
+    ) -> Readout:
+        """One head of width d, its temperature inside q so that it can be learned, and the prior.
+
+        `unit` [T, d] are the normalised `hidden` states [T, d].
+        """
+        late = self.late_interaction
+        assert late is not None
+        requests = len(prompts.passage_counts)
+        spans = prompts.layout.spans
+        queries = [request.passages[0] for request in spans[requests : 2 * requests]]
+        # The prior is dense search's own product: of a long passage it knows the first window.
+        firsts = {span.start: span for request in spans for span in request.passages}
+        whole = prompts.passages.spans[:requests]
+        passages = [firsts[span.start] for request in whole for span in request.passages]
+        signals = unit[prompts.signal]
+        weights = late.token_weights(
+            prompts.input_ids[prompts.signal], signals, prompts.signal_request, requests
+        )
+        temperature = late.temperature
+        head = ScoringHeads(
+            (signals / temperature)[:, None], unit[:, None], 1.0, (weights * temperature)[None]
+        )
+        prior = Prior(late.dense_coefficient * pooled(hidden, queries), pooled(hidden, passages))
+        return Readout((head,), prior)

@@ -1,0 +1,92 @@
+"""Load a reranker's model into the backbone that fits it.
+
+Enters: a model's name. Leaves: a `Backbone`.
+
+    load_backbone("smollm2")
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.models import find_model, load_model, refuse_pickles
+from kernels import steady_linears
+from rerank.backbones.decoder import DecoderBackbone
+from rerank.backbones.encoder import EncoderBackbone
+from rerank.backbones.protocol import Backbone
+from rerank.settings.common import RankerSettings, base_of, settings_for
+
+
+def load_backbone(
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    settings: RankerSettings | None = None,
+) -> Backbone:
+    """Load the reranker `name`: a local model, a folder, or a hub model.
+
+    `device` is the first GPU if there is one, `dtype` float32 on CPU and the checkpoint's own on
+    a GPU. Raises `ValueError` when the model can't be found, or lacks the attention interface.
+    """
+    return load_model(
+        "reranker", name, lambda resolved: _load(name, resolved, device, dtype, settings)
+    )
+
+
+def _load(
+    name: str,
+    resolved: str,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    settings: RankerSettings | None,
+) -> Backbone:
+    from transformers import AutoConfig
+
+    own = Path(resolved)
+    base = base_of(own)
+    if base:
+        resolved = find_model(base)
+        refuse_pickles(Path(resolved))
+    config = AutoConfig.from_pretrained(resolved, trust_remote_code=False)
+    kind = kind_of(config)
+    settings = settings or settings_for(name, str(own), kind)
+    if settings.backbone != kind:
+        raise ValueError(f"its settings say {settings.backbone}, and it is a {kind}")
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = dtype_of(dtype, place)
+    backbone: Backbone
+    if kind == "encoder":
+        backbone = EncoderBackbone.load(resolved, config, settings, place, precision, own)
+    else:
+        backbone = DecoderBackbone.load(resolved, config, settings, place, precision, own)
+    steady_linears(backbone.model)
+    return backbone
+
+
+def kind_of(config: Any) -> str:
+    """`decoder` for causal language models, else `encoder`, by the class the config names."""
+    architectures = config.architectures or []
+    if any("CausalLM" in architecture for architecture in architectures):
+        return "decoder"
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+
+    causal = config.model_type in CAUSAL and config.model_type not in MASKED
+    return "decoder" if causal else "encoder"
+
+
+def dtype_of(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
+    """What `from_pretrained` takes: float32 on CPU and the checkpoint's own on a GPU by default.
+
+    Raises `ValueError` for a name that is no floating type a model runs in.
+    """
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else "auto"
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    named = getattr(torch, dtype, None)
+    if named not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"dtype is {dtype!r}, wanted float32, bfloat16 or float16")
+    return named

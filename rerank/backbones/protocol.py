@@ -1,0 +1,84 @@
+"""The one interface behind which encoders and decoders score.
+
+Enters: packed prompts. Leaves: what scores are made of, the queries and keys of the scoring heads.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from kernels import CachedLayout
+from rerank.backbones.lexical import WordWeights
+from rerank.backbones.passage_states import PassageStates
+from rerank.prompt.packing import PackedPrompts
+from rerank.settings.common import RankerSettings
+
+
+class ScoringHeads(NamedTuple):
+    """Heads of one layer that score.
+
+    `q` [S, Hq, D] of the signal tokens, `k` [T, Hkv, D] of all packed tokens, of which only those
+    of passages count; `scale` multiplies the logits, and `weights` float32 [Hq, S] is what each
+    head and signal token counts in the score.
+    """
+
+    q: torch.Tensor
+    k: torch.Tensor
+    scale: float
+    weights: torch.Tensor
+
+
+class Prior(NamedTuple):
+    """What is added to a passage's score: the product of its vector and its query's.
+
+    `queries` [R, d] and `passages` [P, d], one prompt's after the other.
+    """
+
+    queries: torch.Tensor
+    passages: torch.Tensor
+
+    def values(self, counts: Sequence[int]) -> torch.Tensor:
+        """float64 [P] for prompts of `counts` passages each."""
+        counts_of = torch.tensor(counts, device=self.queries.device)
+        own = self.queries.repeat_interleave(counts_of, dim=0)
+        return (own.double() * self.passages.double()).sum(-1)
+
+
+class Readout(NamedTuple):
+    """What a backbone hands to scoring; `prior` and `words` are None where there is none."""
+
+    heads: tuple[ScoringHeads, ...]
+    prior: Prior | None = None
+    words: WordWeights | None = None
+
+
+class Backbone(Protocol):
+    """A model that reads packed prompts."""
+
+    settings: RankerSettings
+    tokenizer: Any
+    model: Any
+    device: torch.device
+    pad_id: int
+    query_position: int | None
+
+    def read(self, prompts: PackedPrompts) -> Readout:
+        """Run the model as far as scores need it."""
+        ...
+
+    def read_passages(self, prompts: PackedPrompts) -> PassageStates:
+        """What a query needs of the instructions and passages, where they don't see it."""
+        ...
+
+    def read_query(
+        self, query: PackedPrompts, states: PassageStates, places: CachedLayout
+    ) -> Readout:
+        """As `read`, of a query block alone; `places` tells where `states` has its passages."""
+        ...
+
+
+def signal_shares(prompts: PackedPrompts) -> torch.Tensor:
+    """float32 [S]: 1 / the number of signal tokens of each signal token's request."""
+    counts = torch.bincount(prompts.signal_request, minlength=len(prompts.passage_counts))
+    return 1 / counts[prompts.signal_request].float()
