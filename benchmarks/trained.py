@@ -23,8 +23,8 @@ import numpy as np
 from provenance import provenance
 from tqdm import tqdm
 
-from eval.intervals import bootstrap_intervals
-from eval.significance import permutation_test
+from eval.statistics.intervals import bootstrap_intervals
+from eval.statistics.significance import permutation_test
 from rerank import BlockRanker, PassagesTruncatedWarning
 from rerank.examples.labelled import Example, read_examples
 from rerank.training.validation import ndcg

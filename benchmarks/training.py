@@ -28,7 +28,7 @@ import torch
 from provenance import provenance
 
 from configs.settings import read_settings
-from eval.intervals import bootstrap_intervals
+from eval.statistics.intervals import bootstrap_intervals
 from rerank import BlockRanker
 from rerank.examples.labelled import Example, read_examples
 from rerank.examples.mining import MiningSettings, mined_examples, write_examples

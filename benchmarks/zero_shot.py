@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 from configs.models import cache_folder
 from configs.settings import read_settings
-from eval.intervals import bootstrap_intervals
+from eval.statistics.intervals import bootstrap_intervals
 from rerank.backbones.protocol import Backbone
 from rerank.examples.labelled import Example
 from rerank.heads.evidence import Head, HeadEvidence, load_every_head, read_evidence

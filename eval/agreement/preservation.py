@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.tukey import randomised_tukey
+from eval.statistics.tukey import randomised_tukey
 
 
 class Preservation(NamedTuple):

@@ -36,9 +36,9 @@ from eval.agreement.results import (
     Study,
     SystemAgreement,
 )
-from eval.data import Qrels, Run
-from eval.intervals import bootstrap_counts
-from eval.measures import evaluate
+from eval.files.trec import Qrels, Run
+from eval.measures.ranking import evaluate
+from eval.statistics.intervals import bootstrap_counts
 
 
 def study(

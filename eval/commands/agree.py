@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from configs.command import note
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
-from eval.tables import NOT_RUN, Cell
+from eval.reporting.tables import NOT_RUN, Cell
 
 if TYPE_CHECKING:
     from eval.agreement.results import Study
@@ -55,10 +55,10 @@ def run_agree(arguments: argparse.Namespace) -> None:
 
     from eval.agreement.results import Settings
     from eval.agreement.study import study
-    from eval.collection_qrels import load_qrels
-    from eval.label_files import judge_files, read_judge
-    from eval.provenance import provenance
-    from eval.run_files import named_runs, run_paths
+    from eval.files.collection_qrels import load_qrels
+    from eval.files.named_labels import judge_files, read_judge
+    from eval.files.named_runs import named_runs, run_paths
+    from eval.files.provenance import provenance
 
     qrels = load_qrels(arguments.folder, arguments.split)
     files = judge_files(arguments.judges or [Path(arguments.folder) / "judges"])

@@ -41,7 +41,7 @@ def add_collections_parser(subparsers: Subparsers) -> None:
 def run_collections_command(arguments: argparse.Namespace) -> None:
     """Run all and print the table."""
     from configs.settings import read_settings
-    from eval.collections import CollectionsSettings, run_collections, table
+    from eval.pipeline.collections import CollectionsSettings, run_collections, table
 
     settings = read_settings(
         CollectionsSettings,

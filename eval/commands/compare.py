@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from configs.command import note
 from configs.formats.shown import first_few, shown
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
-from eval.tables import NOT_RUN, Cell
+from eval.reporting.tables import NOT_RUN, Cell
 
 if TYPE_CHECKING:
-    from eval.comparison import Comparison
+    from eval.statistics.comparison import Comparison
 
 HEADER = ["system", "measure", "mean", "low", "high", "diff", "p", "p_Holm", "sig", "d_z", "W/T/L"]
 
@@ -38,10 +38,10 @@ def add_compare_parser(subparsers: Subparsers) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> None:
     """Compare and print."""
-    from eval.collection_qrels import load_qrels
-    from eval.comparison import Settings, compare
-    from eval.measures import DEFAULT_MEASURES
-    from eval.run_files import named_runs
+    from eval.files.collection_qrels import load_qrels
+    from eval.files.named_runs import named_runs
+    from eval.measures.ranking import DEFAULT_MEASURES
+    from eval.statistics.comparison import Settings, compare
 
     qrels = load_qrels(arguments.qrels, arguments.split)
     comparison = compare(

@@ -27,10 +27,10 @@ def run_contexts(arguments: argparse.Namespace) -> None:
     """Collect the texts and write the file."""
     from itertools import islice
 
-    from eval.collection_texts import passage_texts
-    from eval.data import read_run
-    from eval.measures import check_overlap, trec_eval_order
-    from eval.udcg_file import examples_from_run, write_examples
+    from eval.files.trec import read_run
+    from eval.files.udcg_examples import examples_from_run, write_examples
+    from eval.measures.ranking import check_overlap, trec_eval_order
+    from eval.pipeline.collection_texts import passage_texts
     from retrieval.corpora import load_collection
 
     collection = load_collection(arguments.collection, arguments.split)

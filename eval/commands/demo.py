@@ -24,7 +24,7 @@ def run_demo_command(arguments: argparse.Namespace) -> None:
     import sys
 
     from configs.settings import read_settings
-    from eval.demo import DemoSettings, run_demo
+    from eval.pipeline.demo import DemoSettings, run_demo
 
     report = run_demo(arguments.out, read_settings(DemoSettings, arguments.config))
     if arguments.format == "json":

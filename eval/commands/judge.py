@@ -8,7 +8,7 @@ from eval.commands.output import Subparsers, print_json
 from eval.commands.reader_options import add_reader_options, open_cache, open_reader
 
 if TYPE_CHECKING:
-    from eval.judge import Pair
+    from eval.judging.judge import Pair
 
 
 def add_judge_parser(subparsers: Subparsers) -> None:
@@ -48,10 +48,10 @@ def run_judge(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from eval.collection_texts import passage_texts
-    from eval.data import write_qrels
-    from eval.judge import judge_pairs, sample_pairs
-    from eval.judge_prompts import read_judge_prompt
+    from eval.files.trec import write_qrels
+    from eval.judging.judge import judge_pairs, sample_pairs
+    from eval.judging.prompts import read_judge_prompt
+    from eval.pipeline.collection_texts import passage_texts
     from retrieval.corpora import load_collection
 
     prompt = read_judge_prompt(arguments.prompt)
@@ -105,9 +105,9 @@ def run_judge(arguments: argparse.Namespace) -> None:
 
 
 def _pairs(arguments: argparse.Namespace, qrels: dict[str, dict[str, int]]) -> "list[Pair]":
-    from eval.data import read_run
-    from eval.judge import pairs_of
-    from eval.measures import trec_eval_order
+    from eval.files.trec import read_run
+    from eval.judging.judge import pairs_of
+    from eval.measures.ranking import trec_eval_order
 
     if not arguments.run_file:
         return pairs_of(qrels)

@@ -23,7 +23,7 @@ def add_known_items_parser(subparsers: Subparsers) -> None:
 
 def run_known_items(arguments: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
-    from eval.known_items import write_known_items
+    from eval.pipeline.known_items import write_known_items
 
     if arguments.out.exists():
         raise ValueError(f"{arguments.out} exists; remove it, or name another --out")

@@ -8,8 +8,8 @@ from configs.formats.shown import first_few
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
 
 if TYPE_CHECKING:
-    from eval.intervals import Intervals
-    from eval.measures import Evaluation
+    from eval.measures.ranking import Evaluation
+    from eval.statistics.intervals import Intervals
 
 
 def add_measure_parser(subparsers: Subparsers) -> None:
@@ -44,10 +44,10 @@ def run_measure(arguments: argparse.Namespace) -> None:
     """Evaluate one run and print the table or the JSON object."""
     import numpy as np
 
-    from eval.collection_qrels import load_qrels
-    from eval.data import read_run
-    from eval.intervals import bootstrap_intervals
-    from eval.measures import DEFAULT_MEASURES, evaluate
+    from eval.files.collection_qrels import load_qrels
+    from eval.files.trec import read_run
+    from eval.measures.ranking import DEFAULT_MEASURES, evaluate
+    from eval.statistics.intervals import bootstrap_intervals
 
     qrels = load_qrels(arguments.qrels, arguments.split)
     run = read_run(arguments.run_file)

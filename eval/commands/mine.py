@@ -31,7 +31,7 @@ def add_mine_parser(subparsers: Subparsers) -> None:
 
 def run_mine(arguments: argparse.Namespace) -> None:
     """Search, mine, write, and say what became of the queries."""
-    from eval.mining import mine_from_index
+    from eval.pipeline.mining import mine_from_index
     from rerank.examples.mining import MiningSettings
 
     settings = MiningSettings(**mining_options(arguments))

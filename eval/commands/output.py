@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.command import Subparsers as Subparsers
 from configs.formats.shown import shown
-from eval.tables import Cell, csv_table, latex_table, text_table
+from eval.reporting.tables import Cell, csv_table, latex_table, text_table
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eval.readers import Reader
-    from eval.readers.answer_cache import AnswerCache
+    from eval.judging.readers import Reader
+    from eval.judging.readers.answer_cache import AnswerCache
 
 
 def add_reader_options(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def open_reader(
 ) -> "Reader":
     """Return the reader that the options name; `published_tokens` is for a local model alone."""
     if arguments.endpoint:
-        from eval.readers.endpoint import EndpointReader, Patience
+        from eval.judging.readers.endpoint import EndpointReader, Patience
 
         return EndpointReader(
             arguments.endpoint,
@@ -41,7 +41,7 @@ def open_reader(
             patience=Patience(attempts=arguments.attempts, timeout_s=arguments.timeout),
             key_variable=arguments.key_variable,
         )
-    from eval.readers.local import LocalReader
+    from eval.judging.readers.local import LocalReader
 
     return LocalReader(name, device=arguments.device, published_tokens=published_tokens)
 
@@ -49,6 +49,6 @@ def open_reader(
 def open_cache(arguments: argparse.Namespace) -> "AnswerCache":
     """Return the cache of answers."""
     from configs.models import cache_folder
-    from eval.readers.answer_cache import AnswerCache
+    from eval.judging.readers.answer_cache import AnswerCache
 
     return AnswerCache(arguments.cache or cache_folder() / "answers.sqlite")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eval.commands.output import Subparsers
 
 if TYPE_CHECKING:
-    from eval.report import Latency
+    from eval.reporting.report import Latency
 
 
 def add_report_parser(subparsers: Subparsers) -> None:
@@ -38,13 +38,13 @@ def run_report(arguments: argparse.Namespace) -> None:
     from configs.files import write_text
     from eval.agreement.results import Settings as AgreementSettings
     from eval.agreement.study import study as study_agreement
-    from eval.collection_qrels import load_qrels
-    from eval.comparison import Settings, compare
-    from eval.label_files import judge_files, read_judge
-    from eval.measures import DEFAULT_MEASURES
-    from eval.provenance import provenance
-    from eval.report import best_systems, precision_recall_curves, render_report
-    from eval.run_files import named_runs, run_paths
+    from eval.files.collection_qrels import load_qrels
+    from eval.files.named_labels import judge_files, read_judge
+    from eval.files.named_runs import named_runs, run_paths
+    from eval.files.provenance import provenance
+    from eval.measures.ranking import DEFAULT_MEASURES
+    from eval.reporting.report import best_systems, precision_recall_curves, render_report
+    from eval.statistics.comparison import Settings, compare
 
     source, sources = Path(arguments.source), list(arguments.runs)
     result = _result(source)
@@ -114,7 +114,7 @@ def _result(source: Path) -> Any:
 
 
 def _latencies(source: Path, result: Any) -> "list[Latency]":
-    from eval.report import Latency
+    from eval.reporting.report import Latency
 
     try:
         return [

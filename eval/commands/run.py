@@ -44,9 +44,9 @@ def add_run_parser(subparsers: Subparsers) -> None:
 def run_run(arguments: argparse.Namespace) -> None:
     """Evaluate, write what `--out` asks for, print the table or the JSON object."""
     from configs.settings import read_settings
-    from eval.pipeline import PipelineSettings, evaluate_pipeline
-    from eval.pipeline_files import write_report
-    from eval.result_folder import check_result_folder
+    from eval.files.result_folder import check_result_folder
+    from eval.pipeline.report_files import write_report
+    from eval.pipeline.stages import PipelineSettings, evaluate_pipeline
 
     names = ("collection", "index", "split", "k", "filter", "rerank", "measures", "device")
     options = {name: getattr(arguments, name) for name in (*names, "keep_own")}

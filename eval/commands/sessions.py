@@ -7,7 +7,7 @@ from typing import Any
 from configs.command import note
 from configs.formats.shown import first_few
 from eval.commands.output import Subparsers, add_output_options, print_json, print_table
-from eval.tables import Cell
+from eval.reporting.tables import Cell
 
 
 def add_sessions_parser(subparsers: Subparsers) -> None:
@@ -38,11 +38,11 @@ def run_sessions(arguments: argparse.Namespace) -> None:
     """Score every run and print."""
     import numpy as np
 
-    from eval.collection_qrels import load_qrels
-    from eval.intervals import bootstrap_intervals
-    from eval.measures import check_overlap
-    from eval.run_files import named_runs
-    from eval.sessions import SessionSettings, num, read_sessions
+    from eval.files.collection_qrels import load_qrels
+    from eval.files.named_runs import named_runs
+    from eval.measures.ranking import check_overlap
+    from eval.measures.sessions import SessionSettings, num, read_sessions
+    from eval.statistics.intervals import bootstrap_intervals
 
     qrels = load_qrels(arguments.qrels, arguments.split)
     sessions = read_sessions(arguments.sessions or Path(arguments.qrels) / "sessions.tsv")

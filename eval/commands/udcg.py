@@ -9,8 +9,8 @@ from eval.commands.output import Subparsers, add_output_options, print_json, pri
 from eval.commands.reader_options import add_reader_options, open_cache, open_reader
 
 if TYPE_CHECKING:
-    from eval.udcg import LearnedWeights
-    from eval.udcg_file import Example, Scored
+    from eval.files.udcg_examples import Example, Scored
+    from eval.measures.udcg import LearnedWeights
 
 
 def add_udcg_parser(subparsers: Subparsers) -> None:
@@ -60,14 +60,14 @@ def add_udcg_parser(subparsers: Subparsers) -> None:
 
 def run_udcg(arguments: argparse.Namespace) -> None:
     """Score and print; write the examples where asked."""
-    from eval.udcg import EMPTY_SCORES, check_weights
-    from eval.udcg_file import (
+    from eval.files.udcg_examples import (
         choose_model,
         read_examples,
         score_examples,
         with_scores,
         write_examples,
     )
+    from eval.measures.udcg import EMPTY_SCORES, check_weights
 
     check_weights(arguments.relevant_weight, arguments.irrelevant_weight)
     examples = read_examples(arguments.file)
@@ -110,8 +110,8 @@ def _with_reader(arguments: argparse.Namespace, examples: "list[Example]") -> "l
 
     from tqdm import tqdm
 
-    from eval.abstention import abstention_probabilities
-    from eval.udcg_file import with_probabilities
+    from eval.files.udcg_examples import with_probabilities
+    from eval.judging.abstention import abstention_probabilities
 
     reader = open_reader(arguments, arguments.reader, published_tokens=arguments.published_tokens)
     passages = sum(len(example["passages"]) for example in examples)
@@ -131,8 +131,8 @@ def _weights(
 ) -> "LearnedWeights | None":
     from configs.files import write_text
     from configs.formats.lines import read_json
-    from eval.udcg import LearnedWeights, learn_weights
-    from eval.udcg_file import context_of
+    from eval.files.udcg_examples import context_of
+    from eval.measures.udcg import LearnedWeights, learn_weights
 
     if arguments.weights:
         fields = read_json(arguments.weights)

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from configs.files import new_folder
 from configs.models import MINILM, find_model
 from configs.settings import read_mapping
+from eval.files.provenance import package_versions
 from eval.mini_data import sources
 from eval.mini_data.pairs import Pairs, alone, cloze, digest, drawn, keywords, words_of
-from eval.provenance import package_versions
 from index.records import Passage
 from rerank.backbones.late_interaction import FILE, LateInteraction
 from rerank.backbones.lexical import Lexical

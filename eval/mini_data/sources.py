@@ -13,8 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 from configs.formats.lines import json_lines
-from eval.known_items import known_item, opening
 from eval.mini_data.pairs import Pairs
+from eval.pipeline.known_items import known_item, opening
 from retrieval.corpora import load_collection, open_corpus
 
 # Known items that come first by digest belong to the demo and its like, which test on them.

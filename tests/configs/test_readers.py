@@ -16,10 +16,10 @@ from configs.formats.lines import json_lines
 from configs.formats.qrels import read_qrels
 from configs.formats.queries import read_queries
 from configs.formats.runs import read_run
-from eval.data import write_qrels, write_run
-from eval.measures import evaluate
-from eval.sessions import read_sessions
-from eval.udcg_file import read_examples as read_contexts
+from eval.files.trec import write_qrels, write_run
+from eval.files.udcg_examples import read_examples as read_contexts
+from eval.measures.ranking import evaluate
+from eval.measures.sessions import read_sessions
 from index.records import Passage
 from rerank.commands.passage_file import read_passages
 from rerank.commands.query_file import read_batch

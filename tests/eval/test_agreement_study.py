@@ -94,7 +94,7 @@ def test_mistakes_name_both_sides():
 
 
 def test_a_failed_judge_and_a_failed_run_are_not_run(tmp_path, capsys):
-    from eval.data import write_qrels, write_run
+    from eval.files.trec import write_qrels, write_run
 
     qrels = collection()
     write_qrels(tmp_path / "qrels" / "test.tsv", qrels)

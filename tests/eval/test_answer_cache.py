@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from eval.readers import Failure, Prompt
-from eval.readers.answer_cache import AnswerCache
+from eval.judging.readers import Failure, Prompt
+from eval.judging.readers.answer_cache import AnswerCache
 
 PROMPTS = [Prompt("s", f"u{number}") for number in range(6)]
 
@@ -71,8 +71,8 @@ def test_a_killed_process_leaves_what_it_was_given(tmp_path):
     """The answer is on disk before the caller sees it: a kill costs nothing that was answered."""
     code = f"""
 import os
-from eval.readers import Prompt
-from eval.readers.answer_cache import AnswerCache
+from eval.judging.readers import Prompt
+from eval.judging.readers.answer_cache import AnswerCache
 cache = AnswerCache({str(tmp_path / "a.sqlite")!r})
 prompts = [Prompt("s", f"u{{n}}") for n in range(6)]
 stream = cache.through("t", "r", prompts, lambda some: ((i, p.user) for i, p in enumerate(some)))

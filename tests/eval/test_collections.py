@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from eval.collections import CollectionsSettings, collections_in, run_collections, table
+from eval.pipeline.collections import CollectionsSettings, collections_in, run_collections, table
 
 
 def make(folder, text):
@@ -64,7 +64,7 @@ def test_judged_pools_hold_what_was_judged_and_nothing_else(tmp_path, capsys):
 def test_passages_read_once_for_several_queries_have_the_scores_of_a_ranking(
     tmp_path, monkeypatch, kept
 ):
-    from eval import collection_runs
+    from eval.pipeline import collection_runs
     from rerank import BlockRanker
 
     folder = tmp_path / "data" / "some"

@@ -5,7 +5,7 @@ import pytest
 
 from eval.__main__ import build_parser
 from eval.commands.compare import run_compare
-from eval.comparison import Settings, compare
+from eval.statistics.comparison import Settings, compare
 
 QRELS = {f"q{number}": {"good": 1, "bad": 0} for number in range(30)}
 BEST = {query_id: {"good": 2.0, "bad": 1.0} for query_id in QRELS}
@@ -66,7 +66,7 @@ def test_one_system_alone_has_no_pairs():
 
 @pytest.fixture
 def folder(tmp_path):
-    from eval.data import write_qrels, write_run
+    from eval.files.trec import write_qrels, write_run
 
     write_qrels(tmp_path / "qrels", QRELS)
     (tmp_path / "runs").mkdir()
@@ -102,7 +102,7 @@ def test_command_json_keeps_null_for_what_does_not_exist(folder, capsys):
 
 
 def test_two_files_of_one_name_and_a_folder_without_runs(folder):
-    from eval.run_files import named_runs
+    from eval.files.named_runs import named_runs
 
     (folder / "runs" / "best.run").write_text("q0 Q0 good 1 1 t\n")
     with pytest.raises(ValueError, match="both named 'best'"):

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.data import Judgment, iterate_judgments, read_qrels, read_run, write_qrels, write_run
+from eval.files.trec import (
+    Judgment,
+    iterate_judgments,
+    read_qrels,
+    read_run,
+    write_qrels,
+    write_run,
+)
 
 WORDS = st.text(
     st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=1, max_size=8

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from chat_server import ChatServer, completion
 
-from eval.readers import Failure, Prompt, endpoint
-from eval.readers.endpoint import EndpointReader, Patience
+from eval.judging.readers import Failure, Prompt, endpoint
+from eval.judging.readers.endpoint import EndpointReader, Patience
 
 QUICK = Patience(attempts=3, timeout_s=20, first_pause_s=0.01, longest_pause_s=0.2)
 

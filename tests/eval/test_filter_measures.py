@@ -1,6 +1,6 @@
 import pytest
 
-from eval.filter_measures import filter_measures
+from eval.measures.filter import filter_measures
 
 QRELS = {"q1": {"a": 2, "b": 0, "c": 1}, "q2": {"d": 1}, "q3": {"e": 0}, "q4": {"f": 1}}
 CANDIDATES = {"q1": ["a", "b", "c", "x"], "q2": ["d", "y"], "q3": ["e"], "q4": ["z"]}

@@ -1,4 +1,4 @@
-from eval.fusion import reciprocal_rank_fusion
+from eval.pipeline.fusion import reciprocal_rank_fusion
 
 
 def test_ranks_are_added_up_as_by_hand():

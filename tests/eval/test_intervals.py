@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from eval import intervals
-from eval.intervals import bootstrap_intervals
+from eval.statistics import intervals
+from eval.statistics.intervals import bootstrap_intervals
 
 
 def test_agrees_with_scipys_percentile_bootstrap():

@@ -6,11 +6,11 @@ from chat_server import ChatServer, completion
 
 from eval.__main__ import build_parser
 from eval.commands.judge import run_judge
-from eval.data import read_qrels
-from eval.judge import Pair, judge_pairs, pairs_of, sample_pairs
-from eval.judge_prompts import read_judge_prompt
-from eval.readers.answer_cache import AnswerCache
-from eval.readers.endpoint import EndpointReader, Patience
+from eval.files.trec import read_qrels
+from eval.judging.judge import Pair, judge_pairs, pairs_of, sample_pairs
+from eval.judging.prompts import read_judge_prompt
+from eval.judging.readers.answer_cache import AnswerCache
+from eval.judging.readers.endpoint import EndpointReader, Patience
 
 QUERIES = {"q1": "first", "q2": "second"}
 PASSAGES = {f"d{number}": f"passage {number}" for number in range(8)}

@@ -1,6 +1,6 @@
 import pytest
 
-from eval.judge_prompts import JudgePrompt, judge_prompt_names, read_judge_prompt
+from eval.judging.prompts import JudgePrompt, judge_prompt_names, read_judge_prompt
 
 
 @pytest.mark.parametrize("name", judge_prompt_names())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.judged_queries import absent_passages, judged_queries, missing_notes
+from eval.pipeline.judged_queries import absent_passages, judged_queries, missing_notes
 from retrieval.own_hits import own_ids
 
 QUERIES = {"q3": "three", "q1": "one", "blank": " \u200b", "unjudged": "x"}

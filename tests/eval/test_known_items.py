@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from eval.known_items import draw_known_items, known_item, write_known_items
+from eval.pipeline.known_items import draw_known_items, known_item, write_known_items
 from index.records import Passage
 from retrieval.corpora import load_collection, open_corpus
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from eval.lexical import Bm25
+from eval.pipeline.lexical import Bm25
 
 PASSAGES = [
     ("wing", "Wings\nLift of a swept wing at high speed."),

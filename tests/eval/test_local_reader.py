@@ -5,10 +5,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from eval.abstention import NO_RESPONSE, SYSTEM, abstention_probabilities, abstention_prompt
-from eval.readers import Failure, Prompt
-from eval.readers.answer_cache import AnswerCache
-from eval.readers.local import LocalReader
+from eval.judging.abstention import NO_RESPONSE, SYSTEM, abstention_probabilities, abstention_prompt
+from eval.judging.readers import Failure, Prompt
+from eval.judging.readers.answer_cache import AnswerCache
+from eval.judging.readers.local import LocalReader
 
 TOKENS = "<s> </s> <user> <system> <answer> NO -RESPONSE 0 1 2 3 Yes No"
 WORDS = f"{TOKENS} where is the cat dog mat".split()

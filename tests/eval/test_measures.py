@@ -6,7 +6,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.measures import evaluate, trec_eval_order
+from eval.measures.ranking import evaluate, trec_eval_order
 
 # ours -> trec_eval's name
 SHARED = {
@@ -177,8 +177,8 @@ def test_more_queries_than_one_part_keep_their_rows():
 
 
 def test_published_run_means(data_folder):
-    from eval.collection_qrels import load_qrels
-    from eval.data import read_run
+    from eval.files.collection_qrels import load_qrels
+    from eval.files.trec import read_run
 
     folder = data_folder / "trec_dl19"
     evaluation = evaluate(

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from configs.settings import read_settings
-from eval.known_items import draw_known_items
 from eval.mini_data import sources
 from eval.mini_data.build import MiniDataSettings, build_mini_data
 from eval.mini_data.pairs import Pairs
+from eval.pipeline.known_items import draw_known_items
 from rerank import BlockRanker
 from rerank.examples.labelled import read_examples
 

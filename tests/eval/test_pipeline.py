@@ -10,10 +10,10 @@ import pytest
 
 from configs.command import run_command
 from eval.__main__ import build_parser
-from eval.data import read_run
-from eval.measures import evaluate
-from eval.pipeline import PipelineSettings, evaluate_pipeline
-from eval.pipeline_files import write_report
+from eval.files.trec import read_run
+from eval.measures.ranking import evaluate
+from eval.pipeline.report_files import write_report
+from eval.pipeline.stages import PipelineSettings, evaluate_pipeline
 from index.records import Hit
 from retrieval import IndexSettings, build_index
 

@@ -1,6 +1,6 @@
 import hashlib
 
-from eval.provenance import provenance
+from eval.files.provenance import provenance
 
 
 def test_files_are_hashed_and_versions_named(tmp_path):

@@ -7,9 +7,9 @@ import pytest
 
 from eval.__main__ import build_parser
 from eval.commands.report import run_report
-from eval.data import write_qrels, write_run
-from eval.plots import differences_plot, latency_plot, matrix_plot, means_plot
-from eval.tables import NOT_RUN
+from eval.files.trec import write_qrels, write_run
+from eval.reporting.plots import differences_plot, latency_plot, matrix_plot, means_plot
+from eval.reporting.tables import NOT_RUN
 
 STRANGE = "a<b>&$x_$"
 

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from eval.screening import mean_work_saved, screening
+from eval.measures.screening import mean_work_saved, screening
 
 
 def test_worked_by_hand():

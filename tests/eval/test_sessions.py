@@ -4,7 +4,7 @@ import pytest
 
 from eval.__main__ import build_parser
 from eval.commands.sessions import run_sessions
-from eval.sessions import SessionSettings, num, read_sessions
+from eval.measures.sessions import SessionSettings, num, read_sessions
 
 EASY = SessionSettings(depth=2, reformulation=1, patience=10)
 

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from eval import significance
-from eval.significance import effect_sizes, holm, outcomes, paired_t_test, permutation_test
+from eval.statistics import significance
+from eval.statistics.significance import (
+    effect_sizes,
+    holm,
+    outcomes,
+    paired_t_test,
+    permutation_test,
+)
 
 
 def test_t_test_equals_scipys_on_the_two_columns():

@@ -1,6 +1,6 @@
 import pytest
 
-from eval.summhay import Insight, citations, summhay
+from eval.measures.summhay import Insight, citations, summhay
 
 
 def test_worked_by_hand():

@@ -1,7 +1,7 @@
 import csv
 import io
 
-from eval.tables import csv_table, latex_table, text_table
+from eval.reporting.tables import csv_table, latex_table, text_table
 
 HEADER = ["run_a", "AP"]
 ROWS = [["x,y & 50%", 0.12345], ["failed", None]]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from eval import tukey
-from eval.significance import permutation_test
-from eval.tukey import randomised_tukey
+from eval.statistics import tukey
+from eval.statistics.significance import permutation_test
+from eval.statistics.tukey import randomised_tukey
 
 
 def null_simulations(simulations, queries, systems, seed):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.udcg import LearnedWeights, learn_weights, udcg
+from eval.measures.udcg import LearnedWeights, learn_weights, udcg
 
 CONTEXTS = st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=8)
 

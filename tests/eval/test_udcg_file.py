@@ -5,7 +5,7 @@ import pytest
 from configs.command import run_command
 from eval.__main__ import build_parser
 from eval.commands.udcg import run_udcg
-from eval.udcg_file import choose_model, examples_from_run, read_examples, score_examples
+from eval.files.udcg_examples import choose_model, examples_from_run, read_examples, score_examples
 
 
 def example(*passages, **fields):

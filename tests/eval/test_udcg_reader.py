@@ -7,10 +7,10 @@ import pytest
 from chat_server import ChatServer, completion
 
 from eval.__main__ import build_parser
-from eval.abstention import SYSTEM
 from eval.commands.contexts import run_contexts
 from eval.commands.udcg import run_udcg
-from eval.udcg import udcg
+from eval.judging.abstention import SYSTEM
+from eval.measures.udcg import udcg
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from rerank_cases import PASSAGES, QUERY, load_ranker, scores
 from safetensors.torch import load_file
 from training_cases import SUBJECTS, same_bits, tiny_run, weights_of, write_examples
 
-from eval.measures import evaluate
+from eval.measures.ranking import evaluate
 from rerank import BlockRanker
 from rerank.backbones.loading import load_backbone
 from rerank.examples.labelled import read_examples
