@@ -19,7 +19,7 @@ from rerank import PassageCache, PassagesTruncatedWarning
 from rerank.cache.build import build
 from rerank.cache.files import read_manifest, record_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MANY = [
     {"id": f"p{n}", "title": "", "text": f"Passage {n}. " + "Rain fell. " * n} for n in range(9)
 ]
