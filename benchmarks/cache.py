@@ -38,9 +38,9 @@ from rerank import BlockRanker, PassageCache, PassagesTruncatedWarning
 from rerank.backbones.passage_states import PassageStates, is_value
 from rerank.cache.shard import make_shard
 from rerank.examples.labelled import Example
+from rerank.examples.ndcg import ndcg
 from rerank.prompt.candidates import as_candidates
 from rerank.ranker import DEFAULT_RERANKER
-from rerank.training.validation import ndcg
 
 ROUNDS = 5
 

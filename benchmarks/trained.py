@@ -27,7 +27,7 @@ from eval.statistics.intervals import bootstrap_intervals
 from eval.statistics.significance import permutation_test
 from rerank import BlockRanker, PassagesTruncatedWarning
 from rerank.examples.labelled import Example, read_examples
-from rerank.training.validation import ndcg
+from rerank.examples.ndcg import ndcg
 
 
 def values(model: str, examples: list[Example]) -> np.ndarray:

@@ -32,10 +32,10 @@ from eval.statistics.intervals import bootstrap_intervals
 from rerank import BlockRanker
 from rerank.examples.labelled import Example, read_examples
 from rerank.examples.mining import MiningSettings, mined_examples, write_examples
+from rerank.examples.ndcg import ndcg
 from rerank.prompt.candidates import Candidate
 from rerank.training.run_folder import read_log
 from rerank.training.settings import TrainingSettings
-from rerank.training.validation import ndcg
 from retrieval.corpora import load_collection, open_corpus
 from retrieval.encoder import Encoder
 

@@ -42,12 +42,12 @@ from configs.settings import read_settings
 from eval.statistics.intervals import bootstrap_intervals
 from rerank.backbones.protocol import Backbone
 from rerank.examples.labelled import Example
+from rerank.examples.ndcg import ndcg
 from rerank.heads.evidence import Head, HeadEvidence, load_every_head, read_evidence
 from rerank.heads.selected_settings import select
 from rerank.heads.selection import combined, ranked_ndcg, select_heads
 from rerank.prompt.candidates import as_candidates
 from rerank.settings.common import RankerSettings
-from rerank.training.validation import ndcg
 
 COLUMNS = (
     *("dense", "one", "one-cf", "layer", "layer-cf"),

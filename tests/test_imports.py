@@ -19,6 +19,43 @@ ARROWS = {
     "rerank": {"kernels", "configs"},
     "eval": {"retrieval", "rerank", "index", "kernels", "configs"},
 }
+# The same inside the two packages that have rooms: what a room, or a file beside the rooms, may
+# import of the others. Files that hand names on (`__init__`, `__main__`) are not held to it.
+ROOMS = {
+    "rerank": {
+        "settings": set(),
+        "warned": set(),
+        "prompt": {"settings"},
+        "examples": {"prompt"},
+        "backbones": {"settings", "prompt"},
+        "answers": {"settings", "prompt", "backbones"},
+        "highlights": {"prompt", "backbones"},
+        "scoring": {"settings", "prompt", "backbones"},
+        "cache": {"prompt", "backbones", "scoring"},
+        "heads": {"settings", "prompt", "backbones", "scoring", "examples"},
+        "ranker": {"prompt", "backbones", "scoring", "cache", "highlights", "warned"},
+        "interfaces": {"prompt", "scoring", "ranker", "warned"},
+        "training": {"settings", "prompt", "examples", "backbones", "scoring", "ranker"},
+        "commands": {
+            "settings", "prompt", "examples", "heads", "cache", "answers", "highlights", "ranker",
+            "interfaces", "training",
+        },
+    },
+    "eval": {
+        "measures": set(),
+        "files": {"measures"},
+        "statistics": {"measures", "files"},
+        "agreement": {"measures", "files", "statistics"},
+        "judging": {"files"},
+        "reporting": {"measures", "files", "statistics", "agreement"},
+        "pipeline": {"measures", "files", "statistics", "reporting"},
+        "mini_data": {"files", "pipeline"},
+        "commands": {
+            "measures", "files", "statistics", "agreement", "judging", "reporting", "pipeline",
+            "mini_data",
+        },
+    },
+}  # fmt: skip
 LIBRARIES = {"kernels": {"torch", "triton"}, "index": {"faiss", "pyarrow", "numpy"}}
 # Measures stand on their own, so that they can be trusted, and used, without the engine.
 PURE_MEASURES = (
@@ -74,6 +111,7 @@ def test_the_reader_sees_imports_of_every_kind():
     assert set(PACKAGES) <= set(_modules())
     assert "faiss" in _imports("index.faiss_index")
     assert "kernels" in _imports("rerank.prompt.packing")
+    assert "rerank.cache.build" in _imports("rerank.cache.passage_cache")
     assert "kernels.block_score" in _imports("rerank.scoring.scores")
     assert "retrieval.encoder" in _imports("retrieval")
     assert "retrieval.encoder" not in _imports("retrieval", top_level_only=True)
@@ -87,6 +125,26 @@ def test_arrows_point_one_way(package):
         if module.partition(".")[0] == package:
             ours = _roots(module) & set(PACKAGES)
             assert ours <= ARROWS[package] | {package}, f"{module} imports {ours}"
+
+
+def _room(module: str) -> str:
+    """The room of `module`, or its own name where it stands beside the rooms; "" for a face."""
+    parts = module.split(".")
+    return "" if len(parts) == 1 or parts[1] == "__main__" else parts[1]
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_arrows_between_rooms_point_one_way(package):
+    rooms = ROOMS[package]
+    TopologicalSorter(rooms).prepare()
+    met: dict[str, set[str]] = {room: set() for room in rooms}
+    for module in _modules():
+        if module.partition(".")[0] == package and (room := _room(module)):
+            assert room in rooms, f"{module} stands in a room without arrows"
+            inside = {_room(name) for name in _imports(module) if name.startswith(f"{package}.")}
+            met[room] |= inside - {room}
+            assert inside <= rooms[room] | {room}, f"{module} imports {inside}"
+    assert met == rooms, "an arrow that no import takes is to be struck"
 
 
 @pytest.mark.parametrize("package", LIBRARIES)
@@ -109,9 +167,9 @@ def test_measures_import_none_of_the_engine():
 
 
 def test_no_cycles():
+    """Between files, and through imports of every kind: late ones, and those for types alone."""
     graph = {
-        module: {name for name in _imports(module, top_level_only=True) if name in _modules()}
-        - {module}
+        module: {name for name in _imports(module) if name in _modules()} - {module}
         for module in _modules()
     }
     # A package re-exports its own modules; they may import one another, but not the package.

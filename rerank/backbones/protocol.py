@@ -78,6 +78,15 @@ class Backbone(Protocol):
         ...
 
 
+class Scorer(Protocol):
+    """Whatever scores with a backbone: a reranker."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The model that it reads with."""
+        ...
+
+
 def signal_shares(prompts: PackedPrompts) -> torch.Tensor:
     """float32 [S]: 1 / the number of signal tokens of each signal token's request."""
     counts = torch.bincount(prompts.signal_request, minlength=len(prompts.passage_counts))

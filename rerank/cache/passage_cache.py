@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from configs.formats.checks import as_id, as_list, check_iterable, check_query
 from kernels import BlockLayout, CachedLayout, CachedRequest, RequestBlocks
 from rerank.backbones.passage_states import PassageStates
+from rerank.backbones.protocol import Scorer
 from rerank.cache import build as cache_build
 from rerank.cache.build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
 from rerank.cache.files import Manifest, read_files, read_manifest
@@ -32,9 +33,6 @@ from rerank.scoring.calibration import calibrated
 from rerank.scoring.probability import probabilities
 from rerank.scoring.scores import passage_scores, with_unread_last
 
-if TYPE_CHECKING:
-    from rerank.ranker import BlockRanker
-
 # Tokens scored at once, where a score needs no other passage.
 _MAX_TOKENS = 1 << 17
 
@@ -48,12 +46,12 @@ class PassageCache:
 
     def __init__(
         self,
-        ranker: "BlockRanker",
+        ranker: Scorer,
         shards: Sequence[CacheShard],
         instruction: Mapping[str, torch.Tensor],
         identity: CacheIdentity,
     ) -> None:
-        """Made by `of`, `build` or `open`."""
+        """Made by `of`, `build` or `open`; `ranker` is whatever scores with a backbone."""
         self.ranker = ranker
         self.backbone = ranker.backbone
         self.shards = tuple(shards)
@@ -63,7 +61,7 @@ class PassageCache:
     @classmethod
     def of(
         cls,
-        ranker: "BlockRanker",
+        ranker: Scorer,
         passages: Iterable[Any],
         bits: int = DEFAULT_BITS,
         *,
@@ -86,7 +84,7 @@ class PassageCache:
     @classmethod
     def build(
         cls,
-        ranker: "BlockRanker",
+        ranker: Scorer,
         passages: Iterable[Any],
         out: Path | str,
         bits: int = DEFAULT_BITS,
@@ -103,9 +101,7 @@ class PassageCache:
         return cls.open(ranker, out)
 
     @classmethod
-    def open(
-        cls, ranker: "BlockRanker", folder: Path | str, *, verify: bool = False
-    ) -> "PassageCache":
+    def open(cls, ranker: Scorer, folder: Path | str, *, verify: bool = False) -> "PassageCache":
         """Open the cache in `folder`; `verify` recomputes its checksums.
 
         Raises `ValueError` when there is none, when it is broken, or when another model or other

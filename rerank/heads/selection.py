@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from rerank.examples.ndcg import ndcg
 from rerank.heads.evidence import Head, HeadEvidence
-from rerank.training.validation import ndcg
 
 Method = Literal["retrieval", "qk"]
 Calibration = Literal["none", "content_free"]

@@ -15,7 +15,6 @@ from rerank_cases import PASSAGES, QUERY, load_ranker, scores
 from safetensors.torch import load_file
 from training_cases import SUBJECTS, same_bits, tiny_run, weights_of, write_examples
 
-from eval.measures.ranking import evaluate
 from rerank import BlockRanker
 from rerank.backbones.loading import load_backbone
 from rerank.examples.labelled import read_examples
@@ -25,7 +24,7 @@ from rerank.training.passes import make_pass
 from rerank.training.run_folder import read_log
 from rerank.training.settings import LoraSettings, Source
 from rerank.training.trainer import train
-from rerank.training.validation import mean_ndcg, ndcg
+from rerank.training.validation import mean_ndcg
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -230,15 +229,6 @@ def test_low_precision_trains(tmp_path):
     for one, other in zip(low, high, strict=True):
         assert one["total"] == pytest.approx(other["total"], rel=0.05)
     assert low[-1]["total"] != high[-1]["total"]
-
-
-def test_ndcg_is_that_of_the_measures():
-    grades = {"a": 2, "b": 0, "c": 1, "d": 3}
-    order = ["c", "b", "d", "a"]
-    run = {"q": {id_: float(-rank) for rank, id_ in enumerate(order)}}
-    wanted = evaluate({"q": grades}, run, ["nDCG@10"]).means["nDCG@10"]
-    assert ndcg([grades[id_] for id_ in order], list(grades.values())) == pytest.approx(wanted)
-    assert ndcg([0, 0], [0]) == 0
 
 
 @pytest.mark.parametrize(
