@@ -38,7 +38,6 @@ from provenance import provenance
 from tqdm import tqdm
 
 from configs.models import cache_folder
-from configs.settings import read_settings
 from eval.statistics.intervals import bootstrap_intervals
 from rerank.backbones.protocol import Backbone
 from rerank.examples.labelled import Example
@@ -47,7 +46,7 @@ from rerank.heads.evidence import Head, HeadEvidence, load_every_head, read_evid
 from rerank.heads.selected_settings import select
 from rerank.heads.selection import combined, ranked_ndcg, select_heads
 from rerank.prompt.candidates import as_candidates
-from rerank.settings.common import RankerSettings
+from rerank.settings.reading import read_ranker_settings
 
 COLUMNS = (
     *("dense", "one", "one-cf", "layer", "layer-cf"),
@@ -266,7 +265,7 @@ def main() -> None:
         if not names:
             continue
         settings = replace(
-            read_settings(RankerSettings, arguments.settings),
+            read_ranker_settings(arguments.settings),
             max_passage_tokens=arguments.max_passage_tokens,
             query_in_instruction=names is not arguments.alone,
         )

@@ -31,7 +31,7 @@ ROOMS = {
         "answers": {"settings", "prompt", "backbones"},
         "highlights": {"prompt", "backbones"},
         "scoring": {"settings", "prompt", "backbones"},
-        "cache": {"prompt", "backbones", "scoring"},
+        "cache": {"settings", "prompt", "backbones", "scoring"},
         "heads": {"settings", "prompt", "backbones", "scoring", "examples"},
         "ranker": {"prompt", "backbones", "scoring", "cache", "highlights", "warned"},
         "interfaces": {"prompt", "scoring", "ranker", "warned"},

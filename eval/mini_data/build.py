@@ -32,7 +32,7 @@ from rerank.examples.labelled import Example
 from rerank.examples.mining import write_examples
 from rerank.prompt.candidates import Candidate
 from rerank.prompt.words import text_keys
-from rerank.settings.common import OWN_SETTINGS
+from rerank.settings.reading import OWN_SETTINGS
 from retrieval.encoder import Encoder
 
 # One query in this many is kept out of training to choose the checkpoint.

@@ -23,7 +23,7 @@ from rerank.backbones.loading import dtype_of, kind_of
 from rerank.prompt.candidates import Candidate, Ranked, as_candidates, check_top_k, ranked
 from rerank.prompt.packing import PackedPrompts, pack, tokenize
 from rerank.prompt.template import fill
-from rerank.settings.common import RankerSettings
+from rerank.settings.decoder import DecoderSettings
 
 DEFAULT_DECODER = SMOLLM2
 OWN_SETTINGS = "blockrank-answer.yaml"
@@ -50,10 +50,9 @@ class AnswerSettings:
             raise ValueError(f"passage template {self.passage!r} has no {_IDENTIFIER}")
         self.ranker()
 
-    def ranker(self) -> RankerSettings:
+    def ranker(self) -> DecoderSettings:
         """The settings that the same blocks have where attention scores."""
-        return RankerSettings(
-            backbone="decoder",
+        return DecoderSettings(
             instruction=self.instruction,
             passage=self.passage,
             query=self.query,

@@ -24,7 +24,7 @@ from rerank.backbones.low_rank import add_update
 from rerank.backbones.passage_states import PassageStates
 from rerank.backbones.protocol import Readout, ScoringHeads, signal_shares
 from rerank.prompt.packing import BlockTokens, PackedPrompts, PromptTokens, pack
-from rerank.settings.common import RankerSettings
+from rerank.settings.decoder import DecoderSettings
 
 
 class LayerHeads(NamedTuple):
@@ -38,7 +38,7 @@ class DecoderBackbone:
     """A causal model over packed prompts, run as far as its highest scoring layer."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, settings: RankerSettings, layers: int | None = None
+        self, model: Any, tokenizer: Any, settings: DecoderSettings, layers: int | None = None
     ) -> None:
         """`layers` is the whole model's number of layers, where `model` is cut off."""
         self.settings = settings
@@ -55,7 +55,7 @@ class DecoderBackbone:
         cls,
         folder: str,
         config: Any,
-        settings: RankerSettings,
+        settings: DecoderSettings,
         device: torch.device,
         dtype: torch.dtype | str,
         own: Path | None = None,
@@ -158,7 +158,7 @@ class DecoderBackbone:
 
 
 def scoring_layers(
-    settings: RankerSettings, config: Any, layers: int | None = None
+    settings: DecoderSettings, config: Any, layers: int | None = None
 ) -> dict[int, LayerHeads]:
     """The layers that score, from the lowest up, and their heads; the weights of all sum to 1.
 
@@ -225,7 +225,7 @@ def _sample(backbone: DecoderBackbone) -> list[torch.Tensor]:
     return [part for head in heads for part in (head.q.float(), head.k[rows].float())]
 
 
-def _query_position(settings: RankerSettings, limit: int | None) -> int | None:
+def _query_position(settings: DecoderSettings, limit: int | None) -> int | None:
     """Where the query block starts: far from the passages, but inside the model's positions."""
     if settings.query_position is None or limit is None:
         return settings.query_position

@@ -19,7 +19,7 @@ from rerank.backbones.low_rank import add_update
 from rerank.backbones.passage_states import PassageStates, head_name
 from rerank.backbones.protocol import Prior, Readout, ScoringHeads, signal_shares
 from rerank.prompt.packing import PackedPrompts
-from rerank.settings.common import RankerSettings
+from rerank.settings.encoder import EncoderSettings
 
 # The name that a cache keeps passages' pooled vectors by.
 _POOLED = "pooled"
@@ -32,7 +32,7 @@ class EncoderBackbone:
         self,
         model: Any,
         tokenizer: Any,
-        settings: RankerSettings,
+        settings: EncoderSettings,
         late_interaction: LateInteraction | None = None,
         lexical: Lexical | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class EncoderBackbone:
         cls,
         folder: str,
         config: Any,
-        settings: RankerSettings,
+        settings: EncoderSettings,
         device: torch.device,
         dtype: torch.dtype | str,
         own: Path | None = None,

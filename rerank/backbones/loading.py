@@ -15,7 +15,10 @@ from kernels import steady_linears
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.encoder import EncoderBackbone
 from rerank.backbones.protocol import Backbone
-from rerank.settings.common import RankerSettings, base_of, settings_for
+from rerank.settings.common import RankerSettings
+from rerank.settings.decoder import DecoderSettings
+from rerank.settings.encoder import EncoderSettings
+from rerank.settings.reading import base_of, settings_for
 
 
 def load_backbone(
@@ -57,9 +60,10 @@ def _load(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = dtype_of(dtype, place)
     backbone: Backbone
-    if kind == "encoder":
+    if isinstance(settings, EncoderSettings):
         backbone = EncoderBackbone.load(resolved, config, settings, place, precision, own)
     else:
+        assert isinstance(settings, DecoderSettings)
         backbone = DecoderBackbone.load(resolved, config, settings, place, precision, own)
     steady_linears(backbone.model)
     return backbone

@@ -56,12 +56,16 @@ class Readout(NamedTuple):
 class Backbone(Protocol):
     """A model that reads packed prompts."""
 
-    settings: RankerSettings
     tokenizer: Any
     model: Any
     device: torch.device
     pad_id: int
     query_position: int | None
+
+    @property
+    def settings(self) -> RankerSettings:
+        """How it ranks: `EncoderSettings` or `DecoderSettings`."""
+        ...
 
     def read(self, prompts: PackedPrompts) -> Readout:
         """Run the model as far as scores need it."""

@@ -14,6 +14,7 @@ import torch
 from rerank.backbones.passage_states import PassageStates
 from rerank.backbones.protocol import Backbone
 from rerank.cache.precision import PRECISIONS
+from rerank.settings.reading import all_fields
 
 # What these settings say concerns the query alone, or what becomes of a score.
 _FREE_SETTINGS = frozenset(
@@ -130,7 +131,7 @@ def check_identity(kept: CacheIdentity, own: CacheIdentity, where: str) -> None:
 
 def cached_settings(backbone: Backbone) -> dict[str, Any]:
     """The settings that passages' states depend on; unknown ones count."""
-    values = dataclasses.asdict(backbone.settings)
+    values = all_fields(backbone.settings)
     kept = {name: value for name, value in values.items() if name not in _FREE_SETTINGS}
     return {**kept, "instruction": backbone.settings.instruction_template}
 

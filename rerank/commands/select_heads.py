@@ -61,15 +61,14 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--heads is {arguments.heads}, wanted at least 1")
     from tqdm import tqdm
 
-    from configs.settings import read_settings
     from rerank.examples.labelled import read_examples
     from rerank.heads.evidence import load_every_head, read_evidence
     from rerank.heads.selected_settings import provenance, select, selected_settings
-    from rerank.settings.common import OWN_SETTINGS, RankerSettings
+    from rerank.settings.reading import OWN_SETTINGS, read_ranker_settings
     from rerank.settings.writing import write_settings
 
     examples = read_examples(arguments.examples)
-    given = arguments.settings and read_settings(RankerSettings, arguments.settings)
+    given = arguments.settings and read_ranker_settings(arguments.settings)
     backbone, base = load_every_head(
         arguments.model, layers, settings=given, device=arguments.device, dtype=arguments.dtype
     )

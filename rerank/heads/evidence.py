@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from configs.models import load_model
+from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.loading import kind_of, load_backbone
 from rerank.backbones.protocol import Backbone
 from rerank.examples.labelled import Example
@@ -22,7 +23,9 @@ from rerank.prompt.candidates import Candidate
 from rerank.prompt.packing import pack, tokenize
 from rerank.prompt.template import fill
 from rerank.scoring.scores import head_values
-from rerank.settings.common import RankerSettings, settings_for
+from rerank.settings.common import RankerSettings
+from rerank.settings.decoder import DecoderSettings
+from rerank.settings.reading import settings_for
 
 Head = tuple[int, int]
 
@@ -45,7 +48,7 @@ def load_every_head(
     settings: RankerSettings | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
-) -> tuple[Backbone, RankerSettings]:
+) -> tuple[DecoderBackbone, DecoderSettings]:
     """The decoder `name` with every head of `layers` (None: all) scoring, and its own settings.
 
     `settings` stand in for the model's own. The backbone's `settings.heads` are in the order of
@@ -53,6 +56,8 @@ def load_every_head(
     """
     config, own = load_model("reranker", name, lambda resolved: _config(name, resolved))
     base = settings or own
+    if not isinstance(base, DecoderSettings):
+        raise ValueError(f"the settings say {base.backbone}, and {name} is a decoder")
     chosen = layers or range(config.num_hidden_layers)
     if chosen.stop > config.num_hidden_layers:
         raise ValueError(
@@ -69,7 +74,9 @@ def load_every_head(
         calibration="none",
         probability=None,
     )
-    return load_backbone(name, device=device, dtype=dtype, settings=every), base
+    backbone = load_backbone(name, device=device, dtype=dtype, settings=every)
+    assert isinstance(backbone, DecoderBackbone)
+    return backbone, base
 
 
 def _config(name: str, resolved: str) -> tuple[Any, RankerSettings]:

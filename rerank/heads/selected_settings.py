@@ -15,7 +15,7 @@ from typing import Any, get_args
 from rerank.heads.evidence import Head, HeadEvidence
 from rerank.heads.selection import Calibration, Method, Selection, select_heads
 from rerank.scoring.probability import fit_probability
-from rerank.settings.common import RankerSettings
+from rerank.settings.decoder import DecoderSettings
 
 
 def select(
@@ -40,8 +40,8 @@ def select(
 
 
 def selected_settings(
-    base: RankerSettings, selection: Selection, calibration: Calibration
-) -> RankerSettings:
+    base: DecoderSettings, selection: Selection, calibration: Calibration
+) -> DecoderSettings:
     """`base` with the selected heads; `layer` names the highest of them.
 
     The map to a probability is fitted to scores by heads that other queries chose. There is none

@@ -94,7 +94,7 @@ def tokenize(
     special = special_ids(tokenizer)
     blocks = iter(
         [
-            _block(tokenizer, text, BlockTokens(*columns), spans, special, settings.lexical)
+            _block(tokenizer, text, BlockTokens(*columns), spans, special, settings.compares_words)
             for text, spans, *columns in zip(
                 texts,
                 given,

@@ -1,7 +1,7 @@
 """Write a ranker's settings so that a model's folder carries them.
 
-Enters: `RankerSettings` and what they come from. Leaves: a `blockrank.yaml` that `read_settings`
-reads back as the same settings.
+Enters: `RankerSettings` and what they come from. Leaves: a `blockrank.yaml` that
+`read_ranker_settings` reads back as the same settings.
 """
 
 import json

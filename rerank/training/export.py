@@ -7,12 +7,11 @@ safetensors and its tokenizer, or what changes the model alone; `blockrank.yaml`
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors.torch import save_file
 
 from configs.files import new_folder
@@ -21,7 +20,9 @@ from rerank.backbones.late_interaction import FILE as LATE_INTERACTION_FILE
 from rerank.backbones.low_rank import FILE as UPDATE_FILE
 from rerank.backbones.low_rank import add_update, update_tensors
 from rerank.backbones.protocol import Backbone
-from rerank.settings.common import OWN_SETTINGS, RankerSettings, base_of
+from rerank.settings.common import RankerSettings
+from rerank.settings.reading import OWN_SETTINGS, base_of
+from rerank.settings.writing import write_settings
 
 RECORD = "training.json"
 
@@ -83,8 +84,7 @@ def _save_parts(folder: Path, backbone: Backbone) -> None:
 
 
 def _describe(folder: Path, settings: RankerSettings, record: Mapping[str, Any]) -> None:
-    text = yaml.safe_dump(_plain(asdict(settings)), sort_keys=False, allow_unicode=True)
-    (folder / OWN_SETTINGS).write_text(text, encoding="utf-8")
+    write_settings(folder / OWN_SETTINGS, settings)
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -101,10 +101,3 @@ def _load(resolved: str) -> tuple[Any, str]:
     model = loader.from_pretrained(resolved, dtype=torch.float32, use_safetensors=True)
     add_update(model.base_model, own)
     return model, resolved
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists: YAML has no tuples."""
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value

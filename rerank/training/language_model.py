@@ -17,18 +17,18 @@ from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.loading import kind_of
 from rerank.backbones.protocol import Readout
 from rerank.prompt.packing import PackedPrompts
-from rerank.settings.common import RankerSettings
+from rerank.settings.decoder import DecoderSettings
 
 
 class LanguageModel:
     """A decoder at full depth: its head, and the backbone that shares its layers."""
 
-    def __init__(self, causal: Any, tokenizer: Any, settings: RankerSettings) -> None:
+    def __init__(self, causal: Any, tokenizer: Any, settings: DecoderSettings) -> None:
         self.backbone = DecoderBackbone(causal.base_model, tokenizer, settings)
         self.head: nn.Module = causal.get_output_embeddings()
 
     @classmethod
-    def load(cls, name: str, settings: RankerSettings, device: torch.device) -> "LanguageModel":
+    def load(cls, name: str, settings: DecoderSettings, device: torch.device) -> "LanguageModel":
         """Load the whole model in fp32; raises `ValueError` when it is none that writes."""
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from configs.models import find_model
-from configs.settings import read_settings
 from rerank.backbones.loading import load_backbone
 from rerank.backbones.low_rank import FILE as UPDATE_FILE
 from rerank.backbones.protocol import Backbone
-from rerank.settings.common import RankerSettings, settings_for
+from rerank.settings.decoder import DecoderSettings
+from rerank.settings.reading import read_ranker_settings, settings_for
 from rerank.training.language_model import LanguageModel
 from rerank.training.lora import add_adapters
 from rerank.training.settings import TrainingSettings
@@ -25,10 +25,10 @@ def load_untrained(
 
     Raises `ValueError` for a model that can't be found, or that the loss or `in_batch` rule out.
     """
-    ranker = read_settings(RankerSettings, settings.ranker) if settings.ranker else None
+    ranker = read_ranker_settings(settings.ranker) if settings.ranker else None
     if settings.loss.language_model:
         ranker = ranker or settings_for(settings.model, find_model(settings.model), "decoder")
-        if not ranker.query_attends or ranker.backbone != "decoder":
+        if not (isinstance(ranker, DecoderSettings) and ranker.query_attends):
             raise ValueError("a language_model loss needs a decoder with query_attends: true")
         language_model = LanguageModel.load(settings.model, ranker, device)
         return language_model.backbone, language_model

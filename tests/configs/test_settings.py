@@ -97,9 +97,9 @@ def test_shipped_files_are_named_without_their_ending():
 
 
 def test_every_shipped_reranker_file_is_valid():
-    from rerank.settings.common import RankerSettings
+    from rerank.settings.reading import read_ranker_settings
 
     files = sorted((CONFIGS / "rerank").glob("*.yaml"))
     assert len(files) >= 4
     for file in files:
-        read_settings(RankerSettings, file)
+        read_ranker_settings(file)

@@ -3,18 +3,16 @@
 import math
 import random
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
 from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores, tokenizer_of
 from safetensors.torch import load_file, save_file
 
-from configs.settings import read_settings
 from rerank import BlockRanker
 from rerank.backbones.lexical import FILE, Lexical
 from rerank.prompt.words import NO_WORD, text_keys, word_key, word_keys
-from rerank.settings.common import RankerSettings
+from rerank.settings.reading import read_ranker_settings
 
 SETTINGS = (
     "backbone: encoder\nquery_attends: false\ninstruction: ''\npassage: \"{title}\\n{text}\"\n"
@@ -205,6 +203,5 @@ def test_bad_files_and_settings_are_one_sentence(folder, tmp_path):
     told("weights holds a value that is not finite")
     (tmp_path / FILE).unlink()
     told(f"lexical: true and no {FILE}")
-    decoder = read_settings(RankerSettings, "rerank/smollm2")
     with pytest.raises(ValueError, match="lexical needs backbone: encoder and score: log_sum_exp"):
-        replace(decoder, lexical=True)
+        read_ranker_settings("rerank/smollm2", lexical=True)

@@ -15,11 +15,11 @@ from rerank_cases import (
 )
 from transformers import Gemma3Config, LlamaConfig
 
-from configs.settings import make_settings, read_mapping, read_settings
+from configs.settings import read_mapping
 from rerank.backbones.decoder import scoring_layers
 from rerank.prompt.candidates import as_candidates
 from rerank.prompt.template import fill
-from rerank.settings.common import RankerSettings
+from rerank.settings.reading import make_ranker_settings, read_ranker_settings
 
 SELECTED = {"heads": [[0, 3], [2, 0], [0, 1], [2, 3]], "head_weights": [1, 2, 3, 2]}
 LAST_TOKENS = -2
@@ -101,12 +101,12 @@ def test_heads_that_do_not_fit(changes, message):
     values = read_mapping("rerank/decoder") | changes
     with pytest.raises(ValueError, match=message):
         scoring_layers(
-            make_settings(RankerSettings, values, "blockrank.yaml"),
+            make_ranker_settings(values, "blockrank.yaml"),
             LlamaConfig(num_hidden_layers=4, num_attention_heads=4),
         )
 
 
 def test_a_model_of_more_than_text_is_refused():
-    settings = read_settings(RankerSettings, "rerank/decoder")
+    settings = read_ranker_settings("rerank/decoder")
     with pytest.raises(ValueError, match=r"Gemma3Config names no layers of its own.*load that"):
         scoring_layers(settings, Gemma3Config())

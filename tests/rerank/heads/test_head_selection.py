@@ -4,11 +4,11 @@ import pytest
 from rerank.heads.evidence import HeadEvidence
 from rerank.heads.selected_settings import select, selected_settings
 from rerank.heads.selection import combined, ranked_ndcg, select_heads
-from rerank.settings.common import RankerSettings
+from rerank.settings.decoder import DecoderSettings
 
 HEADS = tuple((layer, head) for layer in range(3) for head in range(4))
 GOOD = (2, 5)  # rows; (0, 2) and (1, 1)
-SETTINGS = RankerSettings(
+SETTINGS = DecoderSettings(
     backbone="decoder",
     instruction="{query}",
     passage="{text}",

@@ -9,12 +9,11 @@ from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores
 from transformers import AutoModelForCausalLM
 
 from configs.command import run_command
-from configs.settings import read_settings
 from rerank import BlockRanker
 from rerank.__main__ import make_parser
 from rerank.heads.evidence import head_masses, load_every_head
 from rerank.prompt.candidates import as_candidates
-from rerank.settings.common import RankerSettings
+from rerank.settings.reading import read_ranker_settings
 
 LAYER, HEAD, SIZE = 1, 2, 32
 SETTINGS = """
@@ -82,7 +81,7 @@ def test_the_planted_head_is_found_and_ranks(planted, examples, tmp_path, capsys
     assert report["nDCG@10 by number of heads, cross-validated"]["1"] == 1
     path = tmp_path / "blockrank.yaml"
     assert report["out"] == str(path)
-    settings = read_settings(RankerSettings, path)
+    settings = read_ranker_settings(path)
     assert settings.heads == ((LAYER, HEAD),)
     assert settings.layer == LAYER
     assert "# examples: " in path.read_text()

@@ -4,15 +4,14 @@ import pytest
 import torch
 from rerank_cases import QUERY, tokenizer_of
 
-from configs.settings import read_settings
 from kernels import RequestBlocks
 from rerank.prompt.candidates import as_candidates
 from rerank.prompt.packing import pack, tokenize
 from rerank.prompt.template import fill
-from rerank.settings.common import RankerSettings
+from rerank.settings.reading import read_ranker_settings
 
-ENCODER = read_settings(RankerSettings, "rerank/minilm")
-DECODER = read_settings(RankerSettings, "rerank/smollm2")
+ENCODER = read_ranker_settings("rerank/minilm")
+DECODER = read_ranker_settings("rerank/smollm2")
 
 
 def _tokens(settings, query, passages):

@@ -1,10 +1,11 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from rerank.prompt.candidates import Candidate
 from rerank.prompt.template import fill
 from rerank.settings.common import RankerSettings
+from rerank.settings.reading import make_ranker_settings
 
 SETTINGS = RankerSettings(
     backbone="encoder",
@@ -66,4 +67,4 @@ def test_queries(query):
 )
 def test_settings_that_make_no_sense(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(SETTINGS, **change)
+        make_ranker_settings(asdict(SETTINGS) | change, "blockrank.yaml")

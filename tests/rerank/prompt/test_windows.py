@@ -6,15 +6,14 @@ import pytest
 import torch
 from rerank_cases import PASSAGES, QUERY, load_ranker, save_model, scores, tokenizer_of
 
-from configs.settings import read_settings
 from rerank import BlockRanker, PassagesTruncatedWarning
 from rerank.prompt.candidates import as_candidates
 from rerank.prompt.packing import tokenize
 from rerank.prompt.template import fill
 from rerank.prompt.windows import in_windows
-from rerank.settings.common import RankerSettings
+from rerank.settings.reading import read_ranker_settings
 
-ENCODER = replace(read_settings(RankerSettings, "rerank/minilm"), max_passage_tokens=8)
+ENCODER = replace(read_ranker_settings("rerank/minilm"), max_passage_tokens=8)
 LONG = {"id": "long", "text": " ".join(f"word{n} Faust wrote" for n in range(12))}
 LIMITS = "max_passage_tokens: 16\nmax_windows: 4\ntemperature: 0.2\n"
 SETTINGS = (
@@ -73,7 +72,7 @@ def test_a_block_of_special_tokens_alone_has_no_room_for_text():
 
 
 def test_windows_need_a_query_that_is_read_alone():
-    decoder = read_settings(RankerSettings, "rerank/smollm2")
+    decoder = read_ranker_settings("rerank/smollm2")
     with pytest.raises(ValueError, match="max_windows above 1 needs query_attends: false"):
         replace(decoder, max_windows=2)
 

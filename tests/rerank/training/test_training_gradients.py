@@ -9,12 +9,11 @@ from rerank_cases import DECODERS, PASSAGES, QUERY, save_model
 from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from configs.settings import read_settings
 from kernels import BlockLayout, RequestBlocks, block_score
 from rerank.backbones.loading import load_backbone
 from rerank.prompt.candidates import as_candidates
 from rerank.prompt.template import fill
-from rerank.settings.common import RankerSettings, settings_for
+from rerank.settings.reading import read_ranker_settings, settings_for
 from rerank.training.language_model import LanguageModel
 from rerank.training.objective import Objective
 from rerank.training.order import Prompt
@@ -25,7 +24,7 @@ GRADES = (2, 0, 1, 0, 0)
 TEACHER = (0.9, 0.1, float("nan"), 0.2, 0.4)
 PROMPT = Prompt(QUERY, tuple(as_candidates(PASSAGES)), GRADES, TEACHER)
 ATTENDING = replace(
-    read_settings(RankerSettings, "rerank/encoder"),
+    read_ranker_settings("rerank/encoder"),
     query_attends=True,
     max_windows=1,
     score="mass",
@@ -140,7 +139,7 @@ def test_a_decoders_gradients_are_those_of_dense_attention(tmp_path, family):
 @pytest.mark.parametrize("attends", [False, True])
 def test_an_encoders_gradients_are_those_of_dense_attention(tmp_path, attends):
     folder = save_model(tmp_path, "Bert", "minilm")
-    settings = ATTENDING if attends else read_settings(RankerSettings, "rerank/encoder")
+    settings = ATTENDING if attends else read_ranker_settings("rerank/encoder")
     backbone = load_backbone(str(folder), device="cpu", settings=settings)
     backbone.model.double()
     objective = Objective(backbone, _settings(**TERMS))
