@@ -55,10 +55,10 @@ def run_agree(arguments: argparse.Namespace) -> None:
 
     from eval.agreement.results import Settings
     from eval.agreement.study import study
-    from eval.files.collection_qrels import load_qrels
     from eval.files.named_labels import judge_files, read_judge
     from eval.files.named_runs import named_runs, run_paths
     from eval.files.provenance import provenance
+    from retrieval.corpora import load_qrels
 
     qrels = load_qrels(arguments.folder, arguments.split)
     files = judge_files(arguments.judges or [Path(arguments.folder) / "judges"])

@@ -38,10 +38,10 @@ def add_compare_parser(subparsers: Subparsers) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> None:
     """Compare and print."""
-    from eval.files.collection_qrels import load_qrels
     from eval.files.named_runs import named_runs
     from eval.measures.ranking import DEFAULT_MEASURES
     from eval.statistics.comparison import Settings, compare
+    from retrieval.corpora import load_qrels
 
     qrels = load_qrels(arguments.qrels, arguments.split)
     comparison = compare(

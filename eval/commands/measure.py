@@ -44,10 +44,10 @@ def run_measure(arguments: argparse.Namespace) -> None:
     """Evaluate one run and print the table or the JSON object."""
     import numpy as np
 
-    from eval.files.collection_qrels import load_qrels
     from eval.files.trec import read_run
     from eval.measures.ranking import DEFAULT_MEASURES, evaluate
     from eval.statistics.intervals import bootstrap_intervals
+    from retrieval.corpora import load_qrels
 
     qrels = load_qrels(arguments.qrels, arguments.split)
     run = read_run(arguments.run_file)

@@ -38,13 +38,13 @@ def run_report(arguments: argparse.Namespace) -> None:
     from configs.files import write_text
     from eval.agreement.results import Settings as AgreementSettings
     from eval.agreement.study import study as study_agreement
-    from eval.files.collection_qrels import load_qrels
     from eval.files.named_labels import judge_files, read_judge
     from eval.files.named_runs import named_runs, run_paths
     from eval.files.provenance import provenance
     from eval.measures.ranking import DEFAULT_MEASURES
     from eval.reporting.report import best_systems, precision_recall_curves, render_report
     from eval.statistics.comparison import Settings, compare
+    from retrieval.corpora import load_qrels
 
     source, sources = Path(arguments.source), list(arguments.runs)
     result = _result(source)

@@ -38,11 +38,11 @@ def run_sessions(arguments: argparse.Namespace) -> None:
     """Score every run and print."""
     import numpy as np
 
-    from eval.files.collection_qrels import load_qrels
     from eval.files.named_runs import named_runs
     from eval.measures.ranking import check_overlap
     from eval.measures.sessions import SessionSettings, num, read_sessions
     from eval.statistics.intervals import bootstrap_intervals
+    from retrieval.corpora import load_qrels
 
     qrels = load_qrels(arguments.qrels, arguments.split)
     sessions = read_sessions(arguments.sessions or Path(arguments.qrels) / "sessions.tsv")

@@ -1,7 +1,7 @@
 """Corpora of every kind behind one iterator of passages.
 
 Enters: a path, an ir_datasets id, or `pydoc`. Leaves: passages; with queries and qrels, a
-collection.
+collection; or the qrels alone.
 
     for passage in open_corpus("pydoc"): print(passage.id)
 """
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from configs.formats.lines import PathLike
+from configs.formats.qrels import Qrels, read_qrels
 from index.records import Passage
 from retrieval.corpora.records import Record, Skipped, checked
 
@@ -25,7 +27,7 @@ class Collection(NamedTuple):
 
     corpus: str
     queries: dict[str, str]
-    qrels: dict[str, dict[str, int]]
+    qrels: Qrels
 
 
 def open_corpus(corpus: str, skipped: Skipped | None = None) -> Iterator[Passage]:
@@ -53,6 +55,29 @@ def load_collection(collection: str, split: str = "test") -> Collection:
         source.read_ir_datasets_queries(collection),
         source.read_ir_datasets_qrels(collection),
     )
+
+
+def load_qrels(source: PathLike, split: str = "test") -> Qrels:
+    """The qrels of a file, of a BEIR folder (its `split`) or of an ir_datasets id.
+
+    Raises `ValueError` for a source that is none of the three, and a folder without that split.
+    """
+    path = Path(source)
+    if path.is_file():
+        return read_qrels(path)
+    if not path.is_dir():
+        from retrieval.corpora.ir_datasets_corpus import read_ir_datasets_qrels
+
+        return read_ir_datasets_qrels(str(source))
+    from retrieval.corpora.beir import qrels_file, qrels_files
+
+    if (found := qrels_file(path, split)) is None:
+        present = ", ".join(qrels_files(path))
+        raise ValueError(
+            f"{path} has no qrels/{split}.tsv"
+            + (f"; it has {present}: name one with --split" if present else "")
+        )
+    return read_qrels(found)
 
 
 def _records(corpus: str) -> Iterator[Record]:

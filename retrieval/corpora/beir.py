@@ -32,13 +32,23 @@ def read_beir_queries(folder: Path) -> dict[str, str]:
 
 def read_beir_qrels(folder: Path, split: str = "test") -> Qrels:
     """Grades by query id and passage id, from `qrels/<split>.tsv`."""
-    path = _either(folder / "qrels" / f"{split}.tsv")
+    path = qrels_file(folder, split)
     if path is None:
-        splits = sorted(file.name.split(".")[0] for file in (folder / "qrels").glob("*.tsv*"))
+        splits = [name.split(".")[0] for name in qrels_files(folder)]
         raise ValueError(
             f"{folder} has no qrels/{split}.tsv; its splits: {', '.join(splits) or 'none'}"
         )
     return read_qrels(path)
+
+
+def qrels_file(folder: Path, split: str) -> Path | None:
+    """The file with the folder's judgments of `split`, or None."""
+    return _either(folder / "qrels" / f"{split}.tsv")
+
+
+def qrels_files(folder: Path) -> list[str]:
+    """The names of all files with judgments that the folder has, sorted."""
+    return sorted(file.name for file in (folder / "qrels").glob("*.tsv*"))
 
 
 def _either(path: Path) -> Path | None:

@@ -11,16 +11,17 @@ from retrieval.corpora.records import Record
 _TEXT_FIELDS = ("text", "body", "abstract", "contents", "doc")
 
 
-def load(dataset_id: str) -> Any:
-    """The ir_datasets dataset of that id; raises `ValueError` when there is none."""
+def load(dataset_id: str, neither: str = "corpus {!r} is no file, no folder, not `pydoc`,") -> Any:
+    """The ir_datasets dataset of that id; raises `ValueError` when there is none.
+
+    `neither` begins that sentence: what else was looked for under the id.
+    """
     import ir_datasets
 
     try:
         return ir_datasets.load(dataset_id)
     except KeyError:
-        raise ValueError(
-            f"corpus {dataset_id!r} is no file, no folder, not `pydoc`, and no ir_datasets id"
-        ) from None
+        raise ValueError(f"{neither.format(dataset_id)} and no ir_datasets id") from None
 
 
 def read_ir_datasets_corpus(dataset_id: str) -> Iterator[Record]:
@@ -53,7 +54,7 @@ def read_ir_datasets_queries(dataset_id: str) -> dict[str, str]:
 
 def read_ir_datasets_qrels(dataset_id: str) -> Qrels:
     """Grades by query id and passage id."""
-    dataset = load(dataset_id)
+    dataset = load(dataset_id, "{} is no qrels file, no folder with qrels/,")
     if not dataset.has_qrels():
         raise ValueError(f"ir_datasets {dataset_id!r} has no qrels; name one of its splits")
     judgments = _downloaded(dataset_id, dataset.qrels_iter)

@@ -177,8 +177,8 @@ def test_more_queries_than_one_part_keep_their_rows():
 
 
 def test_published_run_means(data_folder):
-    from eval.files.collection_qrels import load_qrels
     from eval.files.trec import read_run
+    from retrieval.corpora import load_qrels
 
     folder = data_folder / "trec_dl19"
     evaluation = evaluate(

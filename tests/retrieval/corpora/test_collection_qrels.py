@@ -1,6 +1,6 @@
 import pytest
 
-from eval.files.collection_qrels import load_qrels
+from retrieval.corpora import load_qrels
 
 
 def test_file_folder_and_split(tmp_path):
