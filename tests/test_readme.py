@@ -84,3 +84,16 @@ def test_readme_tree_names_files_that_exist():
             assert folder.is_dir(), name
         else:
             assert (folder / name).exists(), f"{folder}/{name}"
+
+
+def test_the_map_names_files_that_exist():
+    """docs/architecture.md shortens a path to what the sentence before it leaves open."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./]+(?:\.py|\.yaml|/))`", text)) - {"configs/rerank/NAME.yaml"}
+    paths = {
+        f"/{path.relative_to(ROOT).as_posix()}{'/' if path.is_dir() else ''}"
+        for folder in ("retrieval", "rerank", "index", "kernels", "eval", "configs", "tests")
+        for path in (ROOT / folder, *(ROOT / folder).rglob("*"))
+    }
+    assert len(named) > 40
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in paths)]

@@ -1,1 +1,5 @@
-"""How far the labels of a judge can stand in for human labels: label by label, system by system."""
+"""How far a judge's labels stand in for people's: labels and runs enter, a `Study` leaves.
+
+Read `study.py` first: label by label (`labels.py`), system by system (`rankings.py`), and which
+differences between systems are kept (`preservation.py`).
+"""

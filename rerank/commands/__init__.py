@@ -1,1 +1,4 @@
-"""One module per subcommand of `python -m rerank`, each with `add_parser` and `run`."""
+"""The subcommands of `python -m rerank`: arguments enter, results leave on stdout.
+
+One module a subcommand, each with `add_parser` and `run`; read `rank.py` first.
+"""

@@ -1,4 +1,5 @@
-"""Train a ranker: examples -> order -> passes -> objective -> trainer -> a model folder.
+"""Train a ranker: examples enter, a model folder that `BlockRanker.from_pretrained` reads leaves.
 
-The loss is BlockRank's (arXiv 2510.05396, section 5) and relatives of it, each with a weight.
+Read `trainer.py` first: order -> passes -> objective -> step -> checkpoint -> export. The loss is
+BlockRank's (arXiv 2510.05396, section 5) and relatives of it, each with a weight.
 """
