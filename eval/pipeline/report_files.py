@@ -13,12 +13,13 @@ import numpy as np
 
 from eval.files.result_folder import write_result
 from eval.pipeline.stages import PipelineReport, StageReport
+from eval.reporting.page import page_template
 from eval.reporting.plots import differences_plot, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TEMPLATE = "report.html.jinja"
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _HEIGHT = 3.4
 _COLOURS = ("#4878a8", "#d08a3c", "#4f9d69")
 
@@ -34,18 +35,9 @@ def write_report(folder: Path, report: PipelineReport, notes: Sequence[str] = ()
 
 def render_html(report: PipelineReport, notes: Sequence[str] = ()) -> str:
     """The report as one HTML page that opens offline."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     header, rows = report.rows()
     first, last = report.stages[0], report.stages[-1]
-    return environment.get_template(TEMPLATE).render(
+    return page_template(TEMPLATE).render(
         report=report,
         notes=[*report.notes, *notes],
         header=header,

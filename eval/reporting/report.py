@@ -15,6 +15,7 @@ import numpy as np
 from eval.agreement.results import Study
 from eval.files.trec import Qrels, Run
 from eval.measures.ranking import evaluate
+from eval.reporting.page import page_template
 from eval.reporting.plots import (
     MOST_CURVES,
     differences_plot,
@@ -24,10 +25,10 @@ from eval.reporting.plots import (
     precision_recall_plot,
     rankings_plot,
 )
-from eval.reporting.tables import NOT_RUN, format_cell
+from eval.reporting.tables import NOT_RUN
 from eval.statistics.comparison import Comparison
 
-TEMPLATE = "report.html.jinja"
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
 RECALL_LEVELS = tuple(level / 10 for level in range(11))
 
 
@@ -63,17 +64,7 @@ def render_report(
     provenance: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page. It loads nothing: styles and plots are inside."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = format_cell
-    return environment.get_template(TEMPLATE).render(
+    return page_template(TEMPLATE).render(
         title=title,
         comparison=comparison,
         not_run=NOT_RUN,

@@ -90,13 +90,7 @@ class DecoderBackbone:
 
         Raises `ValueError` when the model's attention does not go through the interface.
         """
-        context = BlockContext(
-            prompts.layout,
-            causal=True,
-            signal=prompts.signal,
-            scoring_layers=frozenset(self.scoring),
-            last=self.last_layer,
-        )
+        context = BlockContext(**self._pass(prompts))
         self._run(prompts, context)
         return self.readout(context, prompts)
 
@@ -106,14 +100,7 @@ class DecoderBackbone:
         With `query_attends` the keys and values of every layer below the last one that scores,
         and its keys; without, the keys of the layers that score.
         """
-        context = KeepingContext(
-            prompts.layout,
-            causal=True,
-            signal=prompts.signal,
-            scoring_layers=frozenset(self.scoring),
-            last=self.last_layer,
-            attended=self.settings.query_attends,
-        )
+        context = KeepingContext(**self._pass(prompts), attended=self.settings.query_attends)
         self._run(prompts, context)
         return PassageStates(context.kept, {})
 
@@ -121,17 +108,20 @@ class DecoderBackbone:
         self, query: PackedPrompts, states: PassageStates, places: CachedLayout
     ) -> Readout:
         """As `read`, of query blocks alone: `places` says which of `states` each request has."""
-        context = CachedContext(
-            query.layout,
-            causal=True,
-            signal=query.signal,
-            scoring_layers=frozenset(self.scoring),
-            last=self.last_layer,
-            cached=states.tokens,
-            places=places if self.settings.query_attends else None,
-        )
+        attended = places if self.settings.query_attends else None
+        context = CachedContext(**self._pass(query), cached=states.tokens, places=attended)
         self._run(query, context)
         return self.readout(context, query)
+
+    def _pass(self, prompts: PackedPrompts) -> dict[str, Any]:
+        """What every pass over `prompts` tells its context."""
+        return {
+            "layout": prompts.layout,
+            "causal": True,
+            "signal": prompts.signal,
+            "scoring_layers": frozenset(self.scoring),
+            "last": self.last_layer,
+        }
 
     def _run(self, prompts: PackedPrompts, context: BlockContext) -> None:
         """Run the layers up to the last one that scores; `context` knows what they see and keep."""
