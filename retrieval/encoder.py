@@ -6,7 +6,7 @@ Enters: the name of a local model, a folder, or a hub name. Leaves: float32 rows
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ENCODER = MINILM
 _VALUES_PER_TENSOR = 64
+# A layer's states of more tokens than these do not stay in a core's cache until the next layer.
+_MOST_TOKENS_ON_CPU = 1024
 # What is fetched of a model on the hub: no pickles, no code.
 _FILES_READ = ["*.json", "*.txt", "*.safetensors", "*.model", "*.jinja"]
 
@@ -68,35 +70,61 @@ class Encoder:
 
     def encode_queries(self, queries: Iterable[str]) -> np.ndarray:
         """Unit vectors float32 [n, d] of `queries`; raises as `check_queries` for a bad one."""
-        return self._encode(check_queries(queries), self.record.query_prompt)
+        texts = check_queries(queries)
+        return self._encode(texts, self.record.query_prompt, self.batch_size)
 
     def encode_passages(self, passages: Sequence[Passage]) -> tuple[np.ndarray, int]:
         """Unit vectors float32 [n, d], and how many passages were longer than the model reads.
 
-        The same passages in one call give the same bits; batches are sorted by length inside it.
+        The same passages in one call give the same bits: it makes batches of about equal lengths.
         """
         texts = [passage.full_text for passage in passages]
-        lengths = self._token_counts([self.record.passage_prompt + text for text in texts])
-        truncated = sum(length > self.record.max_length for length in lengths)
-        return self._encode(texts, self.record.passage_prompt), truncated
+        prompt = self.record.passage_prompt
+        lengths = self._token_counts([prompt + text for text in texts])
+        limit = self.record.max_length or np.iinfo(np.int64).max
+        read = np.minimum(lengths, limit)
+        vectors = np.empty((len(texts), self.record.dimension), np.float32)
+        most = int(self.batch_size * read.max(initial=0))
+        if self._model.device.type == "cpu":
+            most = min(most, _MOST_TOKENS_ON_CPU)
+        for rows in even_batches(read, most):
+            vectors[rows] = self._encode([texts[row] for row in rows], prompt, len(rows))
+        return vectors, int(np.count_nonzero(lengths > limit))
 
-    def _token_counts(self, texts: list[str]) -> list[int]:
+    def _token_counts(self, texts: list[str]) -> np.ndarray:
+        """int64 [n], special tokens among them."""
+        if not texts:
+            return np.empty(0, np.int64)
         tokenizer = self._model.tokenizer
         encoded = tokenizer(texts, add_special_tokens=True, truncation=False, verbose=False)
-        return [len(ids) for ids in encoded["input_ids"]]
+        return np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
 
-    def _encode(self, texts: list[str], prompt: str) -> np.ndarray:
+    def _encode(self, texts: list[str], prompt: str, batch_size: int) -> np.ndarray:
         if not texts:
             return np.empty((0, self.record.dimension), np.float32)
         vectors = self._model.encode(
             texts,
             prompt=prompt or None,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             normalize_embeddings=True,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
         return np.asarray(vectors, np.float32)
+
+
+def even_batches(lengths: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """The places of `lengths`, int64 [n], the longest first, in batches of like lengths.
+
+    A batch that is padded to its longest holds at most `most` tokens, but always one text.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = int(lengths[order[start]])
+        end = start + max(1, most // max(1, longest))
+        yield order[start:end]
+        start = end
 
 
 def _sentence_transformer(resolved: str, device: str | None) -> "SentenceTransformer":

@@ -2,15 +2,18 @@ import json
 import pickle
 import shutil
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from configs.models import find_model
 from index.records import Passage
-from retrieval.encoder import Encoder
+from retrieval.encoder import Encoder, even_batches
 from retrieval.retriever import Retriever
 
 TEXTS = [Passage(str(n), "", f"passage {'word ' * n}") for n in range(1, 60, 7)]
@@ -187,3 +190,33 @@ def test_an_index_is_searched_by_the_encoder_that_built_it(made_index, tiny_enco
     assert opened.search("passage word", 1)[0][0].rank == 1
     with pytest.raises(ValueError, match=r"was built by encoder .*, not by .*changed"):
         Retriever.open(made_index, encoder=Encoder.load(str(minilm_copies / "changed")))
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 200))
+def test_batches_hold_every_text_once_and_no_more_tokens_than_asked(lengths, most):
+    batches = list(even_batches(np.array(lengths, np.int64), most))
+    assert sorted(row for batch in batches for row in batch.tolist()) == list(range(len(lengths)))
+    padded = [[lengths[row] for row in batch] for batch in batches]
+    assert all(len(batch) == 1 or len(batch) * max(batch) <= most for batch in padded)
+    assert [length for batch in padded for length in batch] == sorted(lengths, reverse=True)
+    for batch, after in pairwise(padded):  # none of them could be joined
+        assert (len(batch) + len(after)) * max(batch) > most
+
+
+def test_batches_are_bounded_by_tokens_and_not_by_texts(tiny, monkeypatch):
+    """32 tokens is all that the tiny model reads: 1,024 of them are 32 texts, or 256 of four."""
+    asked = []
+    encode = tiny._model.encode
+
+    def noted(texts, **options):
+        asked.append(len(texts))
+        return encode(texts, **options)
+
+    monkeypatch.setattr(tiny._model, "encode", noted)
+    long = [Passage(f"l{n}", "", "passage " + "word " * 40) for n in range(33)]
+    short = [Passage(f"s{n}", "", "passage word") for n in range(300)]
+    vectors, truncated = tiny.encode_passages([*short, *long])
+    assert truncated == 33
+    assert asked == [32, 32, 256, 13]
+    np.testing.assert_allclose(vectors[0], vectors[299], rtol=0, atol=1e-6)
+    assert tiny.encode_passages([])[0].shape == (0, 32)
