@@ -7,27 +7,30 @@ Enters: the folder of an index, unit query vectors. Leaves: hits and passages.
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
 
-from index.faiss_index import read_faiss, search_faiss
-from index.manifest import FAISS_FILE, Manifest
+from index.faiss_index import inner_products
+from index.manifest import Manifest
 from index.records import Hit, Passage
-from index.shards import PassageStore, VectorTable
+from index.segment import LiveVectors, Segment, told_of
 
 
 class DenseIndex:
-    """A whole, published index: vectors, ids and texts."""
+    """A whole, published index: vectors, ids and texts of its live passages.
+
+    It stays what it was when it was opened, whatever is added or deleted meanwhile.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        data = folder / manifest.data
         dimension = manifest.encoder.dimension
-        self._faiss = read_faiss(data, FAISS_FILE, dimension, manifest.passages)
-        self._store = PassageStore(data, manifest.shards)
-        self.vectors = VectorTable(data, manifest.shards, dimension)
+        self.segments = [Segment(folder, record, dimension) for record in manifest.segments]
+        # Inside, rows are numbered through all segments, deleted ones among them.
+        self._starts = np.cumsum([0, *(record.passages for record in manifest.segments)])
 
     @classmethod
     def open(cls, folder: Path | str) -> "DenseIndex":
@@ -38,7 +41,7 @@ class DenseIndex:
             return cls(folder, manifest)
         except (OSError, ValueError) as error:
             if Manifest.read(folder) != manifest:
-                return cls.open(folder)  # a build has just replaced it
+                return cls.open(folder)  # a build or a change has just replaced it
             raise ValueError(
                 f"the index in {folder} is damaged ({error}); build it again with --overwrite"
             ) from None
@@ -47,13 +50,35 @@ class DenseIndex:
         return self.manifest.passages
 
     @cached_property
+    def vectors(self) -> LiveVectors:
+        """The vector of every passage, in the order of `ids`."""
+        return LiveVectors(self.segments, self.manifest.encoder.dimension)
+
+    @cached_property
     def ids(self) -> list[str]:
+        """The id of every passage, in the order in which they were added.
+
+        Raises `ValueError` for an id that two of them have.
+        """
+        if not self.manifest.deleted:
+            return self._id_of
+        live = chain.from_iterable(segment.live.tolist() for segment in self.segments)
+        return list(compress(self._id_of, live))
+
+    @cached_property
+    def _id_of(self) -> list[str]:
         """The id of every row."""
-        return self._store.ids()
+        if len(self.segments) == 1:
+            return self.segments[0].ids
+        live = [id_ for part in self.segments for id_ in compress(part.ids, part.live.tolist())]
+        if len(set(live)) < len(live):
+            raise ValueError(f"the index in {self.folder} is damaged: an id stands in it twice")
+        return list(chain.from_iterable(segment.ids for segment in self.segments))
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
-        return {id_: row for row, id_ in enumerate(self.ids)}
+        live = np.concatenate([np.empty(0, bool), *(segment.live for segment in self.segments)])
+        return dict(zip(self.ids, np.flatnonzero(live).tolist(), strict=True))
 
     def search(self, queries: np.ndarray, k: int) -> list[list[Hit]]:
         """The `k` passages of highest cosine for each row of `queries`, float32 [q, d].
@@ -66,21 +91,33 @@ class DenseIndex:
             raise ValueError(f"k is {k}, wanted at least 1")
         if queries.ndim != 2 or queries.shape[1] != dimension:
             raise ValueError(f"query vectors have shape {queries.shape}, wanted [n, {dimension}]")
-        k = min(k, len(self))
-        found = search_faiss(self._faiss, self.manifest.faiss_factory, self.vectors, queries, k)
-        return [self._hits(rows, scores)[:k] for rows, scores in found]
+        found = [segment.search(queries, k) for segment in self.segments]
+        return [self._hits([each[query] for each in found], k) for query in range(len(queries))]
 
     def cosines(self, query: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """The exact cosine, float32 [n], of a unit vector [d] with each of the passages `ids`.
 
-        Raises `ValueError` for an unknown id.
+        They are what a search says, bit for bit. Raises `ValueError` for an unknown id.
         """
-        vectors = self.vectors[np.array(self._rows(ids), dtype=np.int64)]
-        return vectors @ query.astype(np.float32)
+        rows = np.array(self._rows(ids), np.int64)
+        owners = np.searchsorted(self._starts, rows, side="right") - 1
+        cosines = np.empty(len(rows), np.float32)
+        for owner in np.unique(owners):
+            mine = owners == owner
+            vectors = self.segments[owner].vectors
+            places = rows[mine] - self._starts[owner]
+            cosines[mine] = inner_products(vectors, places, query.astype(np.float32))
+        return cosines
 
     def passages(self, ids: Sequence[str]) -> list[Passage]:
         """The passages with those ids, in that order; raises `ValueError` for an unknown id."""
-        return [self._store[row] for row in self._rows(ids)]
+        return [self._passage(row) for row in self._rows(ids)]
+
+    def _passage(self, row: int) -> Passage:
+        owner = int(np.searchsorted(self._starts, row, side="right")) - 1
+        segment = self.segments[owner]
+        with told_of(segment.record):
+            return segment.store[row - int(self._starts[owner])]
 
     def _rows(self, ids: Sequence[str]) -> list[int]:
         missing = [id_ for id_ in ids if id_ not in self._row_of]
@@ -88,9 +125,14 @@ class DenseIndex:
             raise ValueError(f"the index in {self.folder} has no passage {missing[0]!r}")
         return [self._row_of[id_] for id_ in ids]
 
-    def _hits(self, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
-        found = sorted(
-            ((self.ids[row], float(score)) for row, score in zip(rows, scores, strict=True)),
+    def _hits(self, found: Sequence[tuple[np.ndarray, np.ndarray]], k: int) -> list[Hit]:
+        """The best `k` of what each segment found: every segment gave as many, or all it has."""
+        best = sorted(
+            (
+                (self._id_of[start + row], float(score))
+                for start, (rows, scores) in zip(self._starts, found, strict=False)
+                for row, score in zip(rows, scores, strict=True)
+            ),
             key=lambda hit: (-hit[1], hit[0]),
         )
-        return [Hit(id_, score, rank) for rank, (id_, score) in enumerate(found, 1)]
+        return [Hit(id_, score, rank) for rank, (id_, score) in enumerate(best[:k], 1)]

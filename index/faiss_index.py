@@ -7,9 +7,9 @@ Enters: unit vectors, shard by shard. Leaves: row numbers and inner products (= 
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import faiss
 import numpy as np
@@ -26,7 +26,22 @@ _SPARE = 16
 # Codes of compressed vectors order the top only roughly: fetch more and score them exactly.
 RESCORE_FACTOR = 10
 _LISTS_PROBED, _BEAM = 64, 128
+# Vectors of length one, as rounding leaves them.
+_LONGEST = 1.01
+_ROWS_AT_ONCE = 65_536
 _SEED = 1234
+
+
+class Vectors(Protocol):
+    """Rows of vectors: by number, or all of them, part by part."""
+
+    @property
+    def parts(self) -> Iterable[np.ndarray]:
+        """All of them, float32 [n, d] a part."""
+        ...
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
 
 
 def choose_factory(passages: int, dimension: int, factory: str = AUTO) -> str:
@@ -90,40 +105,93 @@ def _training_sample(vectors: VectorTable, lists: int) -> np.ndarray:
 
 
 def search_faiss(
-    built: faiss.Index, factory: str, vectors: VectorTable, queries: np.ndarray, k: int
+    built: faiss.Index,
+    factory: str,
+    vectors: VectorTable,
+    queries: np.ndarray,
+    k: int,
+    live: np.ndarray | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The rows and inner products of the best `k` of each query and all that tie with the k-th.
 
-    An index that keeps codes orders its top only roughly, so more of it is fetched. Whatever is
-    fetched is scored again with the whole vectors and always in the same way: FAISS's own last
-    bits depend on how many queries are asked at once.
+    Rows where `live`, bool [n], is False are passed over. An index that keeps codes orders its top
+    only roughly, so more of it is fetched; and of any index so much that as many live rows are seen
+    as would be fetched of them alone: no deleted row takes the place of another. Fewer than `k`
+    come only where fewer are live. `Flat` gives exactly the best of all rows.
     """
     queries = np.ascontiguousarray(queries, np.float32)
-    results: list[tuple[np.ndarray, np.ndarray]] = [_NOTHING] * len(queries)
+    nothing = np.empty(0, np.int64), np.empty(0, np.float32)
+    results: list[tuple[np.ndarray, np.ndarray]] = [nothing] * len(queries)
+    alive = len(vectors) if live is None else int(np.count_nonzero(live))
+    k = min(k, alive)
+    if not k:
+        return results
+    wanted = k + _SPARE if is_exact(factory) else k * RESCORE_FACTOR
+    if live is not None and "HNSW" in factory:
+        wanted = max(wanted, _BEAM)  # FAISS's beam holds what is fetched: as many live ones in it
+    wanted = min(wanted, alive)
+    fetched = -(-wanted * len(vectors) // alive)
     open_ = np.arange(len(queries))
-    fetched = k + _SPARE if is_exact(factory) else k * RESCORE_FACTOR
-    while len(open_):
-        whole = fetched >= len(vectors)
-        rows = (
-            np.broadcast_to(np.arange(len(vectors)), (len(open_), len(vectors)))
-            if whole
-            else built.search(queries[open_], fetched)[1]
-        )
+    while len(open_) and fetched < len(vectors):
         again = []
-        for place, query_rows in zip(open_, rows, strict=True):
-            found = query_rows[query_rows >= 0]
+        for place, theirs, rows in zip(open_, *built.search(queries[open_], fetched), strict=True):
+            query, found = queries[place], rows[rows >= 0]
             if len(found) and found.max() >= len(vectors):
                 raise ValueError(f"the FAISS index is damaged: it has a row {found.max()}")
-            scores = (vectors[found] * queries[place]).sum(axis=1)
-            last = -np.partition(-scores, k - 1)[k - 1] if len(found) > k else -np.inf
-            if not whole and len(found) == fetched and scores.min() == last:
+            ended = len(found) < fetched  # its lists, or what its graph leads to, hold no more
+            if live is not None:
+                found = found[live[found]]
+            if ended and len(found) < k:
+                found = _rows(vectors, live)
+            scores = inner_products(vectors, found, query)
+            results[place], last = _best(found, scores, k)
+            floor = (
+                theirs[-1] + _rounding(query) if factory == "Flat" else scores.min(initial=np.inf)
+            )
+            if not ended and (len(found) < wanted or not floor < last):
                 again.append(place)
-            results[place] = found[scores >= last], scores[scores >= last]
         open_, fetched = np.array(again, np.int64), 2 * fetched
+    for place in open_:
+        rows = _rows(vectors, live)
+        results[place], _ = _best(rows, inner_products(vectors, rows, queries[place]), k)
     return results
 
 
-_NOTHING = (np.empty(0, np.int64), np.empty(0, np.float32))
+def _rows(vectors: VectorTable, live: np.ndarray | None) -> np.ndarray:
+    return np.arange(len(vectors)) if live is None else np.flatnonzero(live)
+
+
+def inner_products(vectors: VectorTable, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """The inner products, float32 [n], of a query with the vectors of some rows.
+
+    Each is added up by itself and in one order, so that a passage scores the same bits whatever is
+    asked beside it and in whatever segment it lies. A product of matrices, FAISS's among them, adds
+    in an order that depends on its shape.
+    """
+    scores = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        scores[part] = (vectors[rows[part]] * query).sum(axis=1)
+    return scores
+
+
+def _best(
+    rows: np.ndarray, scores: np.ndarray, k: int
+) -> tuple[tuple[np.ndarray, np.ndarray], float]:
+    """The rows and scores from the k-th best upwards, ties with it among them; its score."""
+    last = -np.partition(-scores, k - 1)[k - 1] if len(rows) > k else -np.inf
+    return (rows[scores >= last], scores[scores >= last]), float(last)
+
+
+def _rounding(query: np.ndarray) -> float:
+    """By how much the inner products of FAISS and ours, of one row, may differ: no more.
+
+    In any order of adding, rounding errs by at most du/(1 - du) times both lengths, u = 2 ** -24.
+    A row that `Flat` did not fetch, whose own product is below this and the last that it did fetch,
+    can't be among the best by our products.
+    """
+    error = len(query) * 2.0**-24
+    return float(2 * error / (1 - error) * _LONGEST * np.linalg.norm(query))
 
 
 def is_exact(factory: str) -> bool:
@@ -191,7 +259,7 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
 
 
-def exact_search(queries: np.ndarray, vectors: VectorTable, k: int) -> np.ndarray:
+def exact_search(queries: np.ndarray, vectors: Vectors, k: int) -> np.ndarray:
     """Brute force: the best `k` inner products [q, k] of each query. The slow twin of FAISS."""
     best = np.full((len(queries), k), -np.inf, np.float32)
     for part in vectors.parts:
@@ -201,20 +269,22 @@ def exact_search(queries: np.ndarray, vectors: VectorTable, k: int) -> np.ndarra
 
 
 def recall_at_10(
-    built: faiss.Index, factory: str, vectors: VectorTable, queries: int
+    search: Callable[[np.ndarray, int], list[np.ndarray]], vectors: Vectors, queries: int
 ) -> tuple[float, int]:
     """Recall@10 of searches against exact search, and how many queries were asked.
 
-    Queries are `queries` of the index's own vectors, evenly spread. Scores decide, not rows:
-    which of two equal passages comes tenth is nobody's mistake.
+    `search` gives the scores of its best k for each query. Queries are `queries` of the index's own
+    vectors, evenly spread. Scores decide, not rows: which of two equal passages comes tenth is
+    nobody's mistake. Where there are no vectors nothing is missed.
     """
+    if not len(vectors):
+        return 1.0, 0
     rows = np.linspace(0, len(vectors) - 1, min(queries, len(vectors))).astype(np.int64)
     asked = vectors[rows]
     k = min(10, len(vectors))
     exact = exact_search(asked, vectors, k)
-    found = search_faiss(built, factory, vectors, asked, k)
     hits = sum(
         min(k, int((scores >= best[-1] - 1e-6).sum()))
-        for best, (_, scores) in zip(exact, found, strict=True)
+        for best, scores in zip(exact, search(asked, k), strict=True)
     )
     return hits / (k * len(asked)), len(asked)

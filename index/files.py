@@ -6,7 +6,10 @@ Enters: bytes, or a function that fills a file. Leaves: a file that appeared by 
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -82,7 +85,7 @@ def sha256_of(path: Path) -> str:
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold the one right to write into `folder`; it ends with the process, even a killed one.
 
-    Raises `ValueError` when another process holds it.
+    Raises `ValueError` when another process holds it: which one, and since when.
     """
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
@@ -90,8 +93,29 @@ def only_writer(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
-                f"another process is building in {folder}; wait for it, or name another --out"
+                f"another process is writing in {folder} ({_owner(lock)}); wait for it, or name "
+                f"another folder"
             ) from None
-        yield
+        _set_owner(lock)
+        try:
+            yield
+        finally:
+            os.ftruncate(lock, 0)
     finally:
         os.close(lock)
+
+
+def _set_owner(lock: int) -> None:
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    os.ftruncate(lock, 0)  # of one that was killed
+    with contextlib.suppress(OSError):  # a full disk keeps nobody from holding a lock
+        os.pwrite(lock, json.dumps(owner).encode(), 0)
+
+
+def _owner(lock: int) -> str:
+    try:
+        owner = json.loads(os.pread(lock, 1000, 0))
+        return "process {pid} on {host}, since {since}".format(**owner)
+    except (ValueError, TypeError, LookupError):
+        return "it has not said which"  # yet, or there was no place

@@ -36,10 +36,9 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> Claimed:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder as --out")
     manifest = Manifest.read(folder) if (folder / MANIFEST).exists() else None
-    unfinished = unfinished_build(folder, manifest.data if manifest else "")
+    unfinished = unfinished_build(folder, _named(manifest))
     _refuse_strangers(folder, manifest, unfinished)
-    if unfinished and not record_of(unfinished, 0).exists():
-        unfinished = None  # killed before its first shard, it is not worth a question
+    unfinished = _worth_a_question(unfinished)
     if unfinished and not resume and not overwrite:
         raise ValueError(
             f"{folder} holds an unfinished build; --resume goes on with it, --overwrite starts "
@@ -50,14 +49,24 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> Claimed:
     return Claimed(manifest, unfinished)
 
 
+def unfinished_in(folder: Path, manifest: Manifest) -> Path | None:
+    """The unfinished build, with a shard or more, that is to replace an index; None without one."""
+    return _worth_a_question(unfinished_build(folder, _named(manifest)))
+
+
+def _worth_a_question(unfinished: Path | None) -> Path | None:
+    """None also for a build that was killed before its first shard."""
+    return unfinished if unfinished and record_of(unfinished, 0).exists() else None
+
+
 def record_of(build: Path, number: int) -> Path:
     """Where an unfinished build records that shard `number` is whole."""
     return build / f"shard-{number:05d}.json"
 
 
 def next_data(folder: Path, replaced: Manifest | None) -> str:
-    """A name for the data of the next index that nothing in `folder` has."""
-    number = int(replaced.data.removeprefix("data-")) if replaced else 0
+    """A name for the data of the next segment: the first above those there are that nothing has."""
+    number = max((each.number for each in replaced.segments), default=0) if replaced else 0
     while (folder / (name := f"data-{(number := number + 1):04d}")).exists():
         pass
     return name
@@ -65,9 +74,9 @@ def next_data(folder: Path, replaced: Manifest | None) -> str:
 
 def remove_build(folder: Path, manifest: Manifest | None) -> None:
     """Delete an unfinished build in `folder`, if there is any; not what `manifest` names."""
-    build = unfinished_build(folder, manifest.data if manifest else "")
+    build = unfinished_build(folder, _named(manifest))
     if build:
-        _delete(build, _build_files(build))
+        delete(build, _build_files(build))
 
 
 def tidy(folder: Path, manifest: Manifest) -> None:
@@ -75,15 +84,26 @@ def tidy(folder: Path, manifest: Manifest) -> None:
 
     Does nothing a second time, and goes on where a killed one stopped: the plan goes last.
     """
-    data = folder / manifest.data
-    if not (data / PLAN).exists():
-        return
-    replaced = _replaced(data)
-    if replaced and replaced.data != manifest.data:
-        _delete(folder / replaced.data, replaced.digests)
-    unfinished_name(folder / MANIFEST).unlink(missing_ok=True)
-    records = [record_of(data, number).name for number in range(len(manifest.shards))]
-    _delete(data, [*records, REPLACED, PLAN])
+    for segment in manifest.segments:
+        data = folder / segment.data
+        if not (data / PLAN).exists():
+            continue
+        if replaced := _replaced(data):
+            delete_replaced(folder, replaced, manifest)
+        unfinished_name(folder / MANIFEST).unlink(missing_ok=True)
+        records = [record_of(data, number).name for number in range(len(segment.shards))]
+        delete(data, [*records, REPLACED, PLAN])
+
+
+def delete_replaced(folder: Path, replaced: Manifest, manifest: Manifest) -> None:
+    """Delete the files of an index that `manifest` has replaced, but for those that it keeps."""
+    gone = replaced.files - manifest.files
+    for segment in replaced.segments:
+        delete(folder / segment.data, [n for n in segment.digests if (segment.data, n) in gone])
+
+
+def _named(manifest: Manifest | None) -> set[str]:
+    return {segment.data for segment in manifest.segments} if manifest else set()
 
 
 def _replaced(data: Path) -> Manifest | None:
@@ -132,7 +152,7 @@ def _build_files(build: Path) -> list[str]:
     return [*names, PLAN]
 
 
-def _delete(folder: Path, names: Iterable[str]) -> None:
+def delete(folder: Path, names: Iterable[str]) -> None:
     """Delete the files `names` in `folder`, then the folder if nothing is left in it."""
     if folder.is_symlink():
         return  # what it leads to is not ours

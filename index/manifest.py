@@ -9,6 +9,7 @@ its number, so that a manifest by a stranger leads nowhere else.
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from index.files import write_atomic
 from index.plan import DATA, Plan, unfinished_build
 from index.schema import check_digests, check_ranges, from_json, read_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 FAISS_FILE = "vectors.faiss"
 METRIC = "inner_product"
@@ -68,51 +69,74 @@ def shard_files(number: int) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """Everything that is known about an index besides its vectors and texts.
+class DeletionRecord:
+    """Which `rows` of a segment are deleted: its `number`-th such file, counted from 1."""
 
-    `data` is the folder, beside the manifest, that holds every file named here.
-    `recall_at_10` compares the FAISS index with exact search on a sample of `recall_queries`.
+    number: int
+    rows: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_ranges(self, number=(1, 10**9), rows=(1, _MOST_ROWS))
+        check_digests(self, "sha256")
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return deletions_file(self.number)
+
+
+def deletions_file(number: int) -> str:
+    """The name of a segment's `number`-th file of deleted rows."""
+    return f"deleted-{number:05d}.bits"
+
+
+@dataclass(frozen=True)
+class SegmentRecord:
+    """Passages that were indexed together: shards, one FAISS file, and what is deleted of them.
+
+    `data` is the folder, beside the manifest, that holds every file named here; `passages` counts
+    the deleted ones too. `recall_at_10` compares the FAISS index with exact search on a sample of
+    `recall_queries`, none deleted. But for `deleted` nothing here ever changes.
     """
 
-    corpus: str
-    encoder: EncoderRecord
-    metric: str
+    data: str
     faiss_factory: str
     faiss_sha256: str
     passages: int
-    truncated: int
-    skipped: int
     recall_at_10: float
     recall_queries: int
     shards: tuple[ShardRecord, ...]
-    settings: dict[str, Any]
-    created_by: dict[str, str]
-    data: str
-    format_version: int = FORMAT_VERSION
+    deleted: DeletionRecord | None = None
 
     def __post_init__(self) -> None:
-        if self.metric != METRIC:
-            raise ValueError(f"metric is {self.metric!r}, wanted {METRIC!r}")
-        check_digests(self, "faiss_sha256")
-        check_ranges(self, passages=(1, _MOST_ROWS), skipped=(0, math.inf))
-        check_ranges(self, recall_at_10=(0, 1), recall_queries=(1, self.passages))
         if not DATA.fullmatch(self.data):
             raise ValueError(f"data is {self.data!r:.80}, wanted data- and a number")
+        check_digests(self, "faiss_sha256")
+        check_ranges(self, passages=(1, _MOST_ROWS))
+        check_ranges(self, recall_at_10=(0, 1), recall_queries=(1, self.passages))
         for number, shard in enumerate(self.shards):
             if (shard.vectors, shard.passages) != shard_files(number):
                 raise ValueError(f"shards[{number}] has the files of another shard")
-        for name, counted in (
-            ("passages", sum(shard.rows for shard in self.shards)),
-            ("truncated", sum(shard.truncated for shard in self.shards)),
-        ):
-            if getattr(self, name) != counted:
-                raise ValueError(f"{name} is {getattr(self, name)}, its shards have {counted}")
+        if self.passages != (rows := sum(shard.rows for shard in self.shards)):
+            raise ValueError(f"passages is {self.passages}, its shards have {rows}")
+        if self.live < 1:
+            raise ValueError(f"deleted.rows is {self.passages - self.live} of {self.passages}")
 
     @property
-    def plan(self) -> Plan:
-        """The plan of the build that made it."""
-        return Plan(self.corpus, self.encoder.fingerprint, self.settings)
+    def number(self) -> int:
+        """The number in the name of its folder."""
+        return int(self.data.removeprefix("data-"))
+
+    @property
+    def live(self) -> int:
+        """How many of its passages are not deleted."""
+        return self.passages - (self.deleted.rows if self.deleted else 0)
+
+    @property
+    def next_deletions(self) -> int:
+        """The number of the file that the next change of what is deleted writes."""
+        return self.deleted.number + 1 if self.deleted else 1
 
     @property
     def digests(self) -> dict[str, str]:
@@ -120,7 +144,56 @@ class Manifest:
         found = {FAISS_FILE: self.faiss_sha256}
         for shard in self.shards:
             found |= shard.digests
-        return found
+        return found | ({self.deleted.file: self.deleted.sha256} if self.deleted else {})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is known about an index besides its vectors and texts.
+
+    `passages` are live, `deleted` ones lie in the files still. `skipped` counts the bad records of
+    every corpus that was read; `truncated` the passages that were longer than the encoder reads,
+    maybe deleted since. `changes` counts commits since the build of `corpus` by `settings`.
+    """
+
+    corpus: str
+    encoder: EncoderRecord
+    metric: str
+    passages: int
+    deleted: int
+    truncated: int
+    skipped: int
+    segments: tuple[SegmentRecord, ...]
+    settings: dict[str, Any]
+    created_by: dict[str, str]
+    changes: int = 0
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.metric != METRIC:
+            raise ValueError(f"metric is {self.metric!r}, wanted {METRIC!r}")
+        check_ranges(self, skipped=(0, math.inf), changes=(0, math.inf))
+        for number, (one, other) in enumerate(zip(self.segments, self.segments[1:], strict=False)):
+            if one.number >= other.number:
+                raise ValueError(f"segments[{number + 1}] is out of order: its data {other.data}")
+        for name, count in counted(self.segments).items():
+            if getattr(self, name) != count:
+                raise ValueError(f"{name} is {getattr(self, name)}, its segments have {count}")
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the build that made it."""
+        return Plan(self.corpus, self.encoder.fingerprint, self.settings)
+
+    @property
+    def recall_at_10(self) -> float:
+        """The lowest of the segments: a hit of the whole is a hit of its own segment."""
+        return min((segment.recall_at_10 for segment in self.segments), default=1.0)
+
+    @property
+    def files(self) -> set[tuple[str, str]]:
+        """Every file of the index besides the manifest: the folder of data and the name."""
+        return {(segment.data, name) for segment in self.segments for name in segment.digests}
 
     def write(self, folder: Path) -> None:
         """Make this the index in `folder`, by one rename."""
@@ -149,12 +222,40 @@ class Manifest:
         """Read a manifest from the file `path`; raises `ValueError` as `read`."""
         try:
             values = read_json(path)
-            version = values.get("format_version") if isinstance(values, dict) else None
-            if isinstance(values, dict) and version != FORMAT_VERSION:
-                raise ValueError(f"it has format {version}, this version reads {FORMAT_VERSION}")
+            version = values.get("format_version") if isinstance(values, dict) else FORMAT_VERSION
+            if type(version) is int and version == 1:
+                values = _of_one_segment(values)
+            elif version != FORMAT_VERSION:
+                raise ValueError(f"it has format {version}, this version reads 1 and 2")
             return from_json(cls, values)
         except ValueError as error:
             raise ValueError(
                 f"{path} is damaged or another program's ({error}); build the index again in "
                 f"another folder"
             ) from None
+
+
+def counted(segments: Sequence[SegmentRecord]) -> dict[str, Any]:
+    """The counts of a manifest that follow from its segments, by field."""
+    live = sum(segment.live for segment in segments)
+    return {
+        "passages": live,
+        "deleted": sum(segment.passages for segment in segments) - live,
+        "truncated": sum(shard.truncated for segment in segments for shard in segment.shards),
+    }
+
+
+# What format 1, which knew no change after a build, said of its one segment beside everything else.
+_OF_THE_SEGMENT = (
+    "data", "faiss_factory", "faiss_sha256", "recall_at_10", "recall_queries", "shards",
+)  # fmt: skip
+
+
+def _of_one_segment(values: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest of format 1 holds, in the form of format 2."""
+    for name in ("segments", "deleted", "changes"):
+        if name in values:
+            raise ValueError(f"{name} is unknown")
+    segment = {name: values[name] for name in (*_OF_THE_SEGMENT, "passages") if name in values}
+    others = {name: value for name, value in values.items() if name not in _OF_THE_SEGMENT}
+    return others | {"segments": [segment], "deleted": 0, "format_version": FORMAT_VERSION}

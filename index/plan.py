@@ -7,6 +7,7 @@ last: a folder that holds one is an unfinished build of ours.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,14 @@ def read_plan(build: Path) -> Plan | None:
         return None
 
 
-def unfinished_build(folder: Path, published: str = "") -> Path | None:
-    """The folder of an unfinished build inside `folder`; `published` is what its manifest names.
+def unfinished_build(folder: Path, published: Collection[str] = ()) -> Path | None:
+    """The folder of an unfinished build inside `folder`; `published` are those a manifest names.
 
     It is called `building`, and by the name of data where it was killed while it was published.
     """
     names = [BUILDING, *sorted(path.name for path in folder.glob("data-*"))]
     for name in names:
         named = name == BUILDING or DATA.fullmatch(name)
-        if named and name != published and read_plan(folder / name) is not None:
+        if named and name not in published and read_plan(folder / name) is not None:
             return folder / name
     return None

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 Record = TypeVar("Record")
@@ -69,6 +70,10 @@ def _checked(wanted: Any, value: Any, where: str) -> Any:
     origin = get_origin(wanted) or wanted
     if wanted is Any:
         return value
+    if origin is UnionType:  # of a kind and None
+        if value is None:
+            return None
+        wanted = get_args(wanted)[0]
     if is_dataclass(wanted):
         return from_json(wanted, value, f"{where}.")  # type: ignore[arg-type]
     if origin is tuple and isinstance(value, list):

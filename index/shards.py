@@ -70,6 +70,7 @@ class VectorTable:
 
     def __init__(self, folder: Path, shards: Sequence[ShardRecord], dimension: int) -> None:
         """Raises `ValueError` for a file that is not what its record promises."""
+        self.dimension = dimension
         self.parts = [_mapped_vectors(folder, shard, dimension) for shard in shards]
         self._starts = np.cumsum([0, *(len(part) for part in self.parts)])
 
@@ -79,8 +80,7 @@ class VectorTable:
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """The vectors [n, d] of those rows; only they are read."""
         shards = np.searchsorted(self._starts, rows, side="right") - 1
-        dimension = self.parts[0].shape[1]
-        vectors = np.empty((len(rows), dimension), np.float32)
+        vectors = np.empty((len(rows), self.dimension), np.float32)
         for shard in np.unique(shards):
             mine = shards == shard
             vectors[mine] = self.parts[shard][rows[mine] - self._starts[shard]]
@@ -128,16 +128,21 @@ class PassageStore:
 
     def ids(self) -> list[str]:
         """Every passage's id, by row; raises `ValueError` for a damaged file or one id twice."""
-        ids: list[str] = []
+        ids: list[str] = self.id_column().to_pylist()
+        if len(set(ids)) < len(ids):
+            raise ValueError("an id stands in it twice")
+        return ids
+
+    def id_column(self) -> pa.ChunkedArray:
+        """`ids` as Arrow keeps them, smaller than as many strings, and not compared."""
+        chunks: list[pa.Array] = []
         for file, shard in zip(self._files, self._shards, strict=True):
             with _readable(shard.passages):
                 column = file.read(columns=["id"]).column("id")
                 if len(column) != shard.rows or column.null_count:
                     raise ValueError(f"{shard.passages} lacks ids")
-                ids += column.to_pylist()
-        if len(set(ids)) < len(ids):
-            raise ValueError("an id stands in it twice")
-        return ids
+                chunks += column.chunks
+        return pa.chunked_array(chunks, pa.string())
 
     def __getitem__(self, row: int) -> Passage:
         if not 0 <= row < len(self):

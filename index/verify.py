@@ -8,13 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.faiss_index import read_faiss, recall_at_10
+from index.dense_index import DenseIndex
+from index.faiss_index import recall_at_10
 from index.files import file_of, sha256_of
-from index.manifest import FAISS_FILE, Manifest
-from index.shards import PassageStore, VectorTable
+from index.manifest import Manifest, SegmentRecord
+from index.segment import Segment, told_of
 
 # What half precision leaves of a length of one.
 _ROUNDING = 0.01
+_QUERIES = 100
 
 
 class Verification(NamedTuple):
@@ -30,35 +32,44 @@ def verify(folder: Path) -> Verification:
     Raises `ValueError` when its manifest is none, or contradicts itself.
     """
     manifest = Manifest.read(folder)
-    data = folder / manifest.data
-    faults = [fault for name in manifest.digests if (fault := _fault(data, manifest, name))]
+    faults = [fault for segment in manifest.segments for fault in _faults(folder, segment)]
     if faults:
         return Verification(faults, float("nan"))
     try:
-        recall = _read_through(data, manifest)
+        return Verification([], _read_through(DenseIndex(folder, manifest)))
     except ValueError as error:
         return Verification([str(error)], float("nan"))
-    return Verification([], recall)
 
 
-def _fault(data: Path, manifest: Manifest, name: str) -> str:
-    try:
-        same = sha256_of(file_of(data, name)) == manifest.digests[name]
-    except ValueError as error:
-        return str(error)
-    return "" if same else f"{name} has changed"
+def _faults(folder: Path, segment: SegmentRecord) -> list[str]:
+    faults = []
+    for name, digest in segment.digests.items():
+        try:
+            with told_of(segment):
+                if sha256_of(file_of(folder / segment.data, name)) != digest:
+                    raise ValueError(f"{name} has changed")
+        except ValueError as error:
+            faults.append(str(error))
+    return faults
 
 
-def _read_through(data: Path, manifest: Manifest) -> float:
+def _read_through(index: DenseIndex) -> float:
     """Recall@10 measured again; raises `ValueError` where a file is not what it should be."""
-    dimension = manifest.encoder.dimension
-    vectors = VectorTable(data, manifest.shards, dimension)
-    built = read_faiss(data, FAISS_FILE, dimension, manifest.passages)
-    store = PassageStore(data, manifest.shards)
-    store.ids()
-    for _ in store:  # each can be read
+    assert len(index.ids) == len(index)
+    for segment in index.segments:
+        with told_of(segment.record):
+            _read_segment(segment)
+
+    def search(queries: np.ndarray, k: int) -> list[np.ndarray]:
+        found = index.search(queries, k)
+        return [np.array([hit.score for hit in hits], np.float32) for hits in found]
+
+    return recall_at_10(search, index.vectors, _QUERIES)[0]
+
+
+def _read_segment(segment: Segment) -> None:
+    for _ in segment.store:  # each can be read
         pass
-    for shard, part in zip(manifest.shards, vectors.parts, strict=True):
+    for shard, part in zip(segment.record.shards, segment.vectors.parts, strict=True):
         if not (np.linalg.norm(part, axis=1) < 1 + _ROUNDING).all():
             raise ValueError(f"{shard.vectors} holds vectors longer than one, or NaN")
-    return recall_at_10(built, manifest.faiss_factory, vectors, manifest.recall_queries)[0]

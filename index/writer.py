@@ -17,16 +17,23 @@ from typing import Any
 
 import numpy as np
 
-from index.faiss_index import build_faiss, choose_factory, recall_at_10, write_faiss
 from index.files import file_of, sha256_of, sync_folder, write_atomic
 from index.folder import REPLACED, claim, next_data, record_of, remove_build, tidy
-from index.manifest import FAISS_FILE, MANIFEST, METRIC, EncoderRecord, Manifest, ShardRecord
+from index.journal import settle
+from index.manifest import (
+    MANIFEST,
+    METRIC,
+    EncoderRecord,
+    Manifest,
+    SegmentRecord,
+    ShardRecord,
+    counted,
+)
 from index.plan import BUILDING, PLAN, Plan, read_plan
 from index.records import Passage
 from index.schema import from_json, read_json
-from index.shards import VectorTable, read_passages, write_shard
-
-_RECALL_QUERIES = 100
+from index.segment import finish_segment
+from index.shards import read_passages, write_shard
 
 
 class IndexWriter:
@@ -51,6 +58,7 @@ class IndexWriter:
         self._old, unfinished = claim(folder, resume=resume, overwrite=overwrite)
         if self._old:
             tidy(folder, self._old)
+            settle(folder, self._old)
         if resume and unfinished:
             self._check_plan(read_plan(unfinished), "the unfinished build")
             if unfinished != self._place:  # killed before its manifest was written
@@ -61,8 +69,8 @@ class IndexWriter:
         remove_build(folder, self._old)
         if resume and self._old:
             self._check_plan(self._old.plan, "the index")
-            self._check_files(self._old)
-            self._place, self.shards = folder / self._old.data, list(self._old.shards)
+            segment = self._built_segment(self._old)
+            self._place, self.shards = folder / segment.data, list(segment.shards)
             self.finished = self._old
             return
         self._place.mkdir(parents=True, exist_ok=True)
@@ -102,35 +110,25 @@ class IndexWriter:
             raise self._corpus_changed(self._checked)
         if self.finished:
             return self.finished
-        passages = sum(shard.rows for shard in self.shards)
-        if not passages:
+        if not self.shards:
             remove_build(self.folder, self._old)
             raise ValueError(f"the corpus {self._plan.corpus!r} has no passages")
-        factory = choose_factory(passages, encoder.dimension, factory)
-        vectors = VectorTable(self._place, self.shards, encoder.dimension)
-        built = build_faiss(factory, encoder.dimension, vectors)
-        write_atomic(self._place / FAISS_FILE, lambda file: write_faiss(built, file))
-        recall, queries = recall_at_10(built, factory, vectors, _RECALL_QUERIES)
+        data = next_data(self.folder, self._old)
+        segment = finish_segment(self._place, data, self.shards, encoder.dimension, factory)
         manifest = Manifest(
             corpus=self._plan.corpus,
             encoder=encoder,
             metric=METRIC,
-            faiss_factory=factory,
-            faiss_sha256=sha256_of(self._place / FAISS_FILE),
-            passages=passages,
-            truncated=sum(shard.truncated for shard in self.shards),
             skipped=skipped,
-            recall_at_10=recall,
-            recall_queries=queries,
-            shards=tuple(self.shards),
+            segments=(segment,),
             settings=self._plan.settings,
             created_by=dict(created_by),
-            data=next_data(self.folder, self._old),
+            **counted([segment]),
         )
         if self._old:
             kept = (self.folder / MANIFEST).read_bytes()
             write_atomic(self._place / REPLACED, lambda file: file.write(kept))
-        self._place = self._place.rename(self.folder / manifest.data)
+        self._place = self._place.rename(self.folder / data)
         sync_folder(self.folder)
         manifest.write(self.folder)
         tidy(self.folder, manifest)
@@ -151,13 +149,20 @@ class IndexWriter:
                 f"--resume, or start again with --overwrite"
             )
 
-    def _check_files(self, manifest: Manifest) -> None:
-        data = self.folder / manifest.data
-        for name, digest in manifest.digests.items():
-            if not _is_whole(data, name, digest):
+    def _built_segment(self, manifest: Manifest) -> SegmentRecord:
+        """The one segment of an index that nothing has changed since its build, checked."""
+        if manifest.changes:
+            raise ValueError(
+                f"the index in {self.folder} was changed {manifest.changes} times since it was "
+                f"built; --overwrite builds it again, from the corpus alone"
+            )
+        (segment,) = manifest.segments
+        for name, digest in segment.digests.items():
+            if not _is_whole(self.folder / segment.data, name, digest):
                 raise ValueError(
                     f"the index in {self.folder} is damaged ({name}); --overwrite builds it again"
                 )
+        return segment
 
     def _finished_shards(self) -> list[ShardRecord]:
         shards: list[ShardRecord] = []

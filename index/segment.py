@@ -1,0 +1,157 @@
+"""A segment of an index: the passages that were added together, and which of them are deleted.
+
+Enters: shards on the disk, or the record of a segment. Leaves: the FAISS file over them, or the
+segment opened for searching. Its files never change; what is deleted is one file more, a bit a row.
+
+    Segment(Path("my-index"), manifest.segments[0], dimension=384).search(vectors, k=10)
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from index.faiss_index import (
+    build_faiss,
+    choose_factory,
+    read_faiss,
+    recall_at_10,
+    search_faiss,
+    write_faiss,
+)
+from index.files import file_of, sha256_of, write_atomic
+from index.manifest import FAISS_FILE, DeletionRecord, SegmentRecord, ShardRecord, deletions_file
+from index.shards import PassageStore, VectorTable
+
+_RECALL_QUERIES = 100
+
+
+def finish_segment(
+    place: Path, data: str, shards: Sequence[ShardRecord], dimension: int, factory: str
+) -> SegmentRecord:
+    """Write the FAISS file over the shards in the folder `place`, which is to be called `data`.
+
+    Raises `ValueError` for a factory string that FAISS can't build over them.
+    """
+    passages = sum(shard.rows for shard in shards)
+    factory = choose_factory(passages, dimension, factory)
+    vectors = VectorTable(place, shards, dimension)
+    built = build_faiss(factory, dimension, vectors)
+    write_atomic(place / FAISS_FILE, lambda file: write_faiss(built, file))
+
+    def search(queries: np.ndarray, k: int) -> list[np.ndarray]:
+        return [scores for _, scores in search_faiss(built, factory, vectors, queries, k)]
+
+    recall, queries = recall_at_10(search, vectors, _RECALL_QUERIES)
+    return SegmentRecord(
+        data=data,
+        faiss_factory=factory,
+        faiss_sha256=sha256_of(place / FAISS_FILE),
+        passages=passages,
+        recall_at_10=recall,
+        recall_queries=queries,
+        shards=tuple(shards),
+    )
+
+
+def write_deletions(data: Path, number: int, live: np.ndarray) -> DeletionRecord:
+    """Write which rows of the segment in `data` are deleted: all where `live`, bool [n], is False.
+
+    Bit n % 8 of byte n // 8, counted from the lowest, is row n.
+    """
+    path = data / deletions_file(number)
+    bits = np.packbits(~live, bitorder="little").tobytes()
+    write_atomic(path, lambda file: file.write(bits))
+    return DeletionRecord(number, len(live) - int(np.count_nonzero(live)), sha256_of(path))
+
+
+def read_live(data: Path, segment: SegmentRecord) -> np.ndarray:
+    """Which rows of a segment are live, bool [n].
+
+    Raises `ValueError` when the file of deleted rows is not the one that the record promises: so
+    small a file is digested whenever it is read, for each of its bits decides about a hit.
+    """
+    if segment.deleted is None:
+        return np.ones(segment.passages, bool)
+    path = file_of(data, segment.deleted.file)
+    if path.stat().st_size != (segment.passages + 7) // 8:
+        raise ValueError(f"{path.name} is not one bit for each of {segment.passages} passages")
+    if sha256_of(path) != segment.deleted.sha256:
+        raise ValueError(f"{path.name} has changed")
+    bits = np.unpackbits(np.fromfile(path, np.uint8), bitorder="little").astype(bool)
+    live, rest = ~bits[: segment.passages], bits[segment.passages :]
+    if rest.any() or np.count_nonzero(live) != segment.live:
+        raise ValueError(f"{path.name} does not mark {segment.deleted.rows} passages")
+    return live
+
+
+@contextlib.contextmanager
+def told_of(segment: SegmentRecord) -> Iterator[None]:
+    """Let a `ValueError` about a file of a segment name the folder that it lies in."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{segment.data}: {error}") from None
+
+
+class Segment:
+    """An open segment. Rows are numbered as they were written, deleted ones among them."""
+
+    def __init__(self, folder: Path, record: SegmentRecord, dimension: int) -> None:
+        """Raises `ValueError` for a file that is not what the record promises."""
+        self.record = record
+        data = folder / record.data
+        with told_of(record):
+            self.live = read_live(data, record)
+            self._faiss = read_faiss(data, FAISS_FILE, dimension, record.passages)
+            self.store = PassageStore(data, record.shards)
+            self.vectors = VectorTable(data, record.shards, dimension)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The id of every row, live or not."""
+        with told_of(self.record):
+            return self.store.ids()
+
+    def search(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The live rows, and their scores, of the best `k` of each query and what ties with it."""
+        live = self.live if self.record.deleted else None
+        with told_of(self.record):
+            return search_faiss(
+                self._faiss, self.record.faiss_factory, self.vectors, queries, k, live
+            )
+
+
+class LiveVectors:
+    """The vectors of live passages alone, over some segments in order, numbered without gaps."""
+
+    def __init__(self, segments: Sequence[Segment], dimension: int) -> None:
+        self._segments = segments
+        self._dimension = dimension
+        self._rows = [np.flatnonzero(segment.live) for segment in segments]
+        self._starts = np.cumsum([0, *map(len, self._rows)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """The vectors [n, d] of those rows; only they are read."""
+        vectors = np.empty((len(rows), self._dimension), np.float32)
+        owners = np.searchsorted(self._starts, rows, side="right") - 1
+        for owner in np.unique(owners):
+            mine = owners == owner
+            places = self._rows[owner][rows[mine] - self._starts[owner]]
+            vectors[mine] = self._segments[owner].vectors[places]
+        return vectors
+
+    @property
+    def parts(self) -> Iterator[np.ndarray]:
+        """All of them in order, a shard at a time."""
+        for segment in self._segments:
+            start = 0
+            for part in segment.vectors.parts:
+                live = segment.live[start : start + len(part)]
+                start += len(part)
+                yield part if live.all() else part[live]
