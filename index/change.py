@@ -25,6 +25,7 @@ from index.folder import next_data, tidy, unfinished_in
 from index.journal import Journal, settle, write_journal
 from index.manifest import Manifest, SegmentRecord, ShardRecord, counted
 from index.pieces import Piece, read_piece, regrouped
+from index.plan import data_number
 from index.records import Passage
 from index.segment import finish_segment, read_live, told_of, write_deletions
 from index.shards import PassageStore, write_shard
@@ -115,6 +116,7 @@ class IndexChange:
         manifest = replace(
             self.manifest,
             segments=tuple(segments),
+            last_data=data_number(data) if self._shards else self.manifest.last_data,
             skipped=self.manifest.skipped + skipped,
             created_by=dict(created_by or self.manifest.created_by),
             changes=self.manifest.changes + 1,

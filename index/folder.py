@@ -65,8 +65,8 @@ def record_of(build: Path, number: int) -> Path:
 
 
 def next_data(folder: Path, replaced: Manifest | None) -> str:
-    """A name for the data of the next segment: the first above those there are that nothing has."""
-    number = max((each.number for each in replaced.segments), default=0) if replaced else 0
+    """A name for the data of the next segment, which none before it had, nor anything else has."""
+    number = replaced.last_data if replaced else 0
     while (folder / (name := f"data-{(number := number + 1):04d}")).exists():
         pass
     return name

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from index.files import write_atomic
-from index.plan import DATA, Plan, unfinished_build
+from index.plan import DATA, Plan, data_number, unfinished_build
 from index.schema import check_digests, check_ranges, from_json, read_json
 
 FORMAT_VERSION = 2
@@ -126,7 +126,7 @@ class SegmentRecord:
     @property
     def number(self) -> int:
         """The number in the name of its folder."""
-        return int(self.data.removeprefix("data-"))
+        return data_number(self.data)
 
     @property
     def live(self) -> int:
@@ -153,7 +153,9 @@ class Manifest:
 
     `passages` are live, `deleted` ones lie in the files still. `skipped` counts the bad records of
     every corpus that was read; `truncated` the passages that were longer than the encoder reads,
-    maybe deleted since. `changes` counts commits since the build of `corpus` by `settings`.
+    maybe deleted since. `changes` counts commits since the build of `corpus` by `settings`, and
+    `last_data` is the highest number that a folder of data had, so that no name ever comes again: a
+    reader of an older manifest finds its own files or none.
     """
 
     corpus: str
@@ -164,6 +166,7 @@ class Manifest:
     truncated: int
     skipped: int
     segments: tuple[SegmentRecord, ...]
+    last_data: int
     settings: dict[str, Any]
     created_by: dict[str, str]
     changes: int = 0
@@ -173,9 +176,14 @@ class Manifest:
         if self.metric != METRIC:
             raise ValueError(f"metric is {self.metric!r}, wanted {METRIC!r}")
         check_ranges(self, skipped=(0, math.inf), changes=(0, math.inf))
-        for number, (one, other) in enumerate(zip(self.segments, self.segments[1:], strict=False)):
-            if one.number >= other.number:
-                raise ValueError(f"segments[{number + 1}] is out of order: its data {other.data}")
+        last = 0
+        for number, segment in enumerate(self.segments):
+            if not last < segment.number <= self.last_data:
+                raise ValueError(
+                    f"segments[{number}].data is {segment.data}, wanted one above {last} and up to "
+                    f"{self.last_data}"
+                )
+            last = segment.number
         for name, count in counted(self.segments).items():
             if getattr(self, name) != count:
                 raise ValueError(f"{name} is {getattr(self, name)}, its segments have {count}")
@@ -253,9 +261,12 @@ _OF_THE_SEGMENT = (
 
 def _of_one_segment(values: dict[str, Any]) -> dict[str, Any]:
     """What a manifest of format 1 holds, in the form of format 2."""
-    for name in ("segments", "deleted", "changes"):
+    for name in ("segments", "deleted", "last_data", "changes"):
         if name in values:
             raise ValueError(f"{name} is unknown")
     segment = {name: values[name] for name in (*_OF_THE_SEGMENT, "passages") if name in values}
     others = {name: value for name, value in values.items() if name not in _OF_THE_SEGMENT}
-    return others | {"segments": [segment], "deleted": 0, "format_version": FORMAT_VERSION}
+    data = str(segment.get("data"))
+    last = data_number(data) if DATA.fullmatch(data) else 0
+    added = {"segments": [segment], "deleted": 0, "last_data": last}
+    return others | added | {"format_version": FORMAT_VERSION}

@@ -33,6 +33,11 @@ class Plan:
         return ", ".join(name for name in mine if mine[name] != theirs[name])
 
 
+def data_number(name: str) -> int:
+    """The number in the name of a folder of data."""
+    return int(name.removeprefix("data-"))
+
+
 def read_plan(build: Path) -> Plan | None:
     """The plan of the build in the folder `build`; None where there is none that we wrote."""
     try:

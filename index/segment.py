@@ -105,9 +105,9 @@ class Segment:
         data = folder / record.data
         with told_of(record):
             self.live = read_live(data, record)
+            self.vectors = VectorTable(data, record.shards, dimension)
             self._faiss = read_faiss(data, FAISS_FILE, dimension, record.passages)
             self.store = PassageStore(data, record.shards)
-            self.vectors = VectorTable(data, record.shards, dimension)
 
     @cached_property
     def ids(self) -> list[str]:

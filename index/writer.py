@@ -121,6 +121,7 @@ class IndexWriter:
             metric=METRIC,
             skipped=skipped,
             segments=(segment,),
+            last_data=segment.number,
             settings=self._plan.settings,
             created_by=dict(created_by),
             **counted([segment]),

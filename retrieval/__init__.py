@@ -9,10 +9,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from index.records import Hit, Passage
     from retrieval.build import IndexSettings, build_index
+    from retrieval.changes import add_passages, compact_index, delete_passages, update_passages
     from retrieval.encoder import Encoder
     from retrieval.retriever import Retriever
 
-__all__ = ["Encoder", "Hit", "IndexSettings", "Passage", "Retriever", "build_index"]
+__all__ = [
+    "Encoder",
+    "Hit",
+    "IndexSettings",
+    "Passage",
+    "Retriever",
+    "add_passages",
+    "build_index",
+    "compact_index",
+    "delete_passages",
+    "update_passages",
+]
 
 _HOMES = {
     "Encoder": "retrieval.encoder",
@@ -20,7 +32,11 @@ _HOMES = {
     "IndexSettings": "retrieval.build",
     "Passage": "index.records",
     "Retriever": "retrieval.retriever",
+    "add_passages": "retrieval.changes",
     "build_index": "retrieval.build",
+    "compact_index": "retrieval.changes",
+    "delete_passages": "retrieval.changes",
+    "update_passages": "retrieval.changes",
 }
 
 

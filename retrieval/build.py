@@ -74,7 +74,7 @@ def build_index(
     with only_writer(folder) if (folder / LOCK).exists() else nullcontext():
         claim(folder, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
-    passages = _peeked(open_corpus(corpus, skipped if settings.skip_bad else None), corpus)
+    passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None), corpus)
     encoder = Encoder.load(
         settings.encoder,
         device=device,
@@ -86,7 +86,7 @@ def build_index(
     with only_writer(folder):
         writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
         with tqdm(desc="encode", unit=" passages", disable=None) as progress:
-            for number, shard in enumerate(_shards(passages, settings.shard_size)):
+            for number, shard in enumerate(in_shards(passages, settings.shard_size)):
                 if not writer.already_written(number, shard):
                     vectors, truncated = encoder.encode_passages(shard)
                     writer.add_shard(shard, vectors, truncated)
@@ -95,14 +95,19 @@ def build_index(
             encoder=encoder.record,
             factory=settings.faiss,
             skipped=skipped.count,
-            created_by={name: version(name) for name in _RECORDED} | {"faiss": faiss.__version__},
+            created_by=created_by(),
         )
     if writer.finished:
         print(f"{folder} holds this index already, whole", file=sys.stderr)
     return manifest
 
 
-def _peeked(passages: Iterator[Passage], corpus: str) -> Iterator[Passage]:
+def created_by() -> dict[str, str]:
+    """The versions of what decides an index's bytes."""
+    return {name: version(name) for name in _RECORDED} | {"faiss": faiss.__version__}
+
+
+def peeked(passages: Iterator[Passage], corpus: str) -> Iterator[Passage]:
     """`passages` again, the first one read: an unreadable corpus fails before a model loads."""
     first = next(passages, None)
     if first is None:
@@ -110,6 +115,7 @@ def _peeked(passages: Iterator[Passage], corpus: str) -> Iterator[Passage]:
     return chain([first], passages)
 
 
-def _shards(passages: Iterator[Passage], size: int) -> Iterator[list[Passage]]:
+def in_shards(passages: Iterator[Passage], size: int) -> Iterator[list[Passage]]:
+    """`passages`, `size` at a time."""
     while shard := list(islice(passages, size)):
         yield shard

@@ -1,6 +1,7 @@
 """The command line of indexes: `python -m retrieval.index build|search|info|verify`.
 
-Enters: options. Leaves: an index, or hits on stdout (a table, `--json` or a TREC run).
+Enters: options. Leaves: an index, or hits on stdout (a table, `--json` or a TREC run). The commands
+that change an index are in `retrieval/index_changes.py`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from configs.command import note, run_command
 from configs.formats.checks import check_count, check_queries, id_fault
 from configs.formats.lines import text_lines
 from configs.formats.shown import shown, shown_line, snippet
+from retrieval.index_changes import add_change_commands, tell_skipped
 
 if TYPE_CHECKING:
     from index.records import Hit
@@ -49,6 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
     how.add_argument("--overwrite", action="store_true", help="replace the index in --out")
     build.add_argument("--json", action="store_true", help="print the manifest")
     build.set_defaults(run=_build)
+
+    add_change_commands(commands)
 
     search = commands.add_parser("search", help="search an index")
     search.add_argument("index", type=Path, help="the index's folder")
@@ -98,11 +102,7 @@ def _build(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         skipped=skipped,
     )
-    for example in skipped.examples:
-        print(f"skipped {shown(example)}", file=sys.stderr)
-    if skipped.count > len(skipped.examples):
-        more = skipped.count - len(skipped.examples)
-        print(f"skipped {more} more", file=sys.stderr)
+    tell_skipped(skipped)
     _show(arguments.out, arguments.json)
 
 
@@ -119,20 +119,33 @@ def _show(folder: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
         return
-    encoder = manifest.encoder
-    size = sum(path.stat().st_size for path in (folder / manifest.data).iterdir())
+    encoder, segments = manifest.encoder, manifest.segments
+    size = sum(path.stat().st_size for each in segments for path in (folder / each.data).iterdir())
+    asked = max((segment.recall_queries for segment in segments), default=0)
     rows = {
         "index": str(folder),
         "corpus": manifest.corpus,
         "passages": f"{manifest.passages:,}",
+        "deleted": f"{manifest.deleted:,} (compact frees their place)",
+        "changes": f"{manifest.changes:,} since the build",
         "skipped": f"{manifest.skipped:,} bad records",
         "truncated": f"{manifest.truncated:,} passages longer than {encoder.max_length} tokens",
         "encoder": f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling",
-        "faiss": manifest.faiss_factory,
-        "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({manifest.recall_queries} "
-        "of its own vectors)",
-        "size": f"{size / 1e6:.1f} MB in {len(manifest.shards)} shards",
+        "faiss": " and ".join(sorted({segment.faiss_factory for segment in segments})) or "none",
+        "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({asked} of its own vectors)",
+        "size": f"{size / 1e6:.1f} MB in {sum(len(each.shards) for each in segments)} shards",
     }
+    if manifest.changes:
+        rows["truncated"] = f"at most {rows['truncated']}"  # some may be deleted
+    else:
+        del rows["deleted"], rows["changes"]
+    if len(segments) > 1:
+        rows["recall@10"] += ", where it is lowest"
+        for each in segments:
+            rows[each.data] = (
+                f"{each.live:,} of {each.passages:,} passages live, {each.faiss_factory}, "
+                f"recall@10 {each.recall_at_10:.4f}"
+            )
     for name, value in rows.items():
         print(f"{name:<10} {shown(value)}")
 

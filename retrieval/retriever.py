@@ -12,6 +12,7 @@ import numpy as np
 
 from configs.formats.checks import check_count, check_queries
 from index.dense_index import DenseIndex
+from index.manifest import EncoderRecord
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
 from retrieval.encoder import Encoder
@@ -38,18 +39,7 @@ class Retriever:
         """
         index = DenseIndex.open(folder)
         made_by = index.manifest.encoder
-        if not isinstance(encoder, Encoder):
-            encoder = Encoder.load(
-                encoder or made_by.name, device=device, max_length=made_by.max_length or None
-            )
-        if encoder.record.fingerprint != made_by.fingerprint:
-            same_name = encoder.record.name == made_by.name
-            what = "another revision or setting of it" if same_name else repr(encoder.record.name)
-            raise ValueError(
-                f"the index in {folder} was built by encoder {made_by.name!r}, not by {what}; "
-                f"search with the encoder that built it, or build the index again"
-            )
-        return cls(index, encoder)
+        return cls(index, same_encoder(folder, made_by, encoder, device=device))
 
     @property
     def encoder_fingerprint(self) -> str:
@@ -100,6 +90,35 @@ class Retriever:
     def passages(self, hits: Sequence[Hit]) -> list[Passage]:
         """The passages of `hits`, in their order."""
         return self.index.passages([hit.id for hit in hits])
+
+
+def same_encoder(
+    folder: Path | str,
+    made_by: EncoderRecord,
+    encoder: str | Encoder | None,
+    *,
+    device: str | None = None,
+    batch_size: int = 32,
+) -> Encoder:
+    """The encoder that made the index in `folder`, loaded, or `encoder` where it is that one.
+
+    Raises `ValueError` for another one, another revision of it, or one that reads another length.
+    """
+    if not isinstance(encoder, Encoder):
+        encoder = Encoder.load(
+            encoder or made_by.name,
+            device=device,
+            max_length=made_by.max_length or None,
+            batch_size=batch_size,
+        )
+    if encoder.record.fingerprint != made_by.fingerprint:
+        same_name = encoder.record.name == made_by.name
+        what = "another revision or setting of it" if same_name else repr(encoder.record.name)
+        raise ValueError(
+            f"the index in {folder} was built by encoder {made_by.name!r}, not by {what}; "
+            f"take the encoder that built it, or build the index again"
+        )
+    return encoder
 
 
 def keep_relevant(

@@ -1,13 +1,15 @@
 """Indexes over random unit vectors, written as a build writes them."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 
 from index.files import only_writer
-from index.manifest import EncoderRecord, Manifest
+from index.manifest import MANIFEST, EncoderRecord, Manifest
 from index.plan import Plan
 from index.records import Passage
 from index.writer import IndexWriter
@@ -33,6 +35,21 @@ def passages(rows: int) -> list[Passage]:
     return [
         Passage(f"p{row:04d}", f"title {row}" * (row % 2), f"text {row}") for row in range(rows)
     ]
+
+
+def as_format_1(folder: Path) -> None:
+    """Write the manifest of a fresh build as it was before an index could be changed."""
+    values = json.loads((folder / MANIFEST).read_text())
+    (segment,) = values.pop("segments")
+    assert (segment.pop("deleted"), values.pop("deleted"), values.pop("changes")) == (None, 0, 0)
+    assert segment["data"].endswith(f"-{values.pop('last_data'):04d}")
+    values |= segment | {"format_version": 1}
+    (folder / MANIFEST).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def segment_of(values: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest of either format says of its first segment."""
+    return values["segments"][0] if "segments" in values else values
 
 
 def write_index(

@@ -84,7 +84,7 @@ def test_one_passage(tmp_path):
 @pytest.mark.parametrize("how", ["missing", "cut"])
 def test_a_damaged_index_is_told(tmp_path, name, how):
     folder = tmp_path / "index"
-    path = folder / write_index(folder, unit_vectors(250)).data / name
+    path = folder / write_index(folder, unit_vectors(250)).segments[0].data / name
     if how == "missing":
         path.unlink()
     else:

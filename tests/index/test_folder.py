@@ -67,7 +67,7 @@ def test_what_lies_beside_an_index_stays_when_it_is_replaced(tmp_path):
     mine = ["notes.txt", "data-0002/notes.txt", "data-old-backup/notes.txt", "filter/filter.json"]
     write_index(tmp_path, VECTORS)
     _put(tmp_path, *mine, "data-0001/notes.txt")
-    assert write_index(tmp_path, VECTORS[:3], overwrite=True).data == "data-0003"
+    assert write_index(tmp_path, VECTORS[:3], overwrite=True).segments[0].data == "data-0003"
     assert _kept(tmp_path, *mine, "data-0001/notes.txt")
     assert [path.name for path in (tmp_path / "data-0001").iterdir()] == ["notes.txt"]
     assert len(DenseIndex.open(tmp_path)) == 3

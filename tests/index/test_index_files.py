@@ -1,9 +1,10 @@
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from index.files import only_writer, write_atomic
+from index.files import LOCK, only_writer, write_atomic
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -35,9 +36,24 @@ def test_one_writer_at_a_time_across_processes(tmp_path):
         text=True,
     )
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(ValueError, match="another process is building in"), only_writer(tmp_path):
+    owner = (
+        rf"\(process {holder.pid} on {socket.gethostname()}, since \d{{4}}-.* UTC\); wait for it"
+    )
+    with (
+        pytest.raises(ValueError, match=rf"another process is writing in .* {owner}"),
+        only_writer(tmp_path),
+    ):
         pass
     holder.kill()
     holder.communicate()
     with only_writer(tmp_path):  # a killed process holds nothing
         pass
+    assert (tmp_path / LOCK).read_bytes() == b""
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"pid": 7}', b"\xff" * 2000])
+def test_a_lock_that_names_no_owner(tmp_path, content):
+    with only_writer(tmp_path):
+        (tmp_path / LOCK).write_bytes(content)
+        with pytest.raises(ValueError, match="it has not said which"), only_writer(tmp_path):
+            pass

@@ -1,14 +1,16 @@
 import json
 
 import pytest
-from index_cases import unit_vectors, write_index
+from index_cases import as_format_1, segment_of, unit_vectors, write_index
 
 from index.manifest import FORMAT_VERSION, MANIFEST, Manifest
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(params=[1, 2])
+def folder(tmp_path, request):
     write_index(tmp_path / "index", unit_vectors(30))
+    if request.param == 1:
+        as_format_1(tmp_path / "index")
     return tmp_path / "index"
 
 
@@ -30,13 +32,19 @@ def _changed(folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values.update(format_version=FORMAT_VERSION + 1), "has format 2, this"),
+        (
+            lambda values: values.update(format_version=FORMAT_VERSION + 1),
+            "has format 3, this version reads 1 and 2",
+        ),
         (lambda values: values.pop("format_version"), "is damaged"),
         (lambda values: values.pop("passages"), "is damaged .*passages"),
         (lambda values: values["encoder"].pop("fingerprint"), "is damaged .*fingerprint"),
-        (lambda values: values["shards"][0].pop("rows"), "is damaged .*rows"),
+        (lambda values: segment_of(values)["shards"][0].pop("rows"), "is damaged .*rows"),
         (lambda values: values.update(surplus=1), "is damaged .*surplus"),
-        (lambda values: values.update(shards=3), "is damaged"),
+        (lambda values: segment_of(values).update(shards=3), "is damaged"),
+        (lambda values: segment_of(values).pop("data"), r"is damaged .*segments\[0\]\.data"),
+        (lambda values: segment_of(values).update(deleted=[]), "is damaged .*deleted"),
+        (lambda values: values.update(format_version=True), "has format True"),
     ],
 )
 def test_a_manifest_of_another_form_is_refused(folder, change, message):

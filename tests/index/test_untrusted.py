@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from index_cases import DIMENSION, unit_vectors, write_index
+from index_cases import DIMENSION, as_format_1, segment_of, unit_vectors, write_index
 
 from index.dense_index import DenseIndex
 from index.files import sha256_of
@@ -26,9 +26,11 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def folder(whole, tmp_path):
+@pytest.fixture(params=[1, 2])
+def folder(whole, tmp_path, request):
     shutil.copytree(whole, tmp_path / "index")
+    if request.param == 1:
+        as_format_1(tmp_path / "index")
     return tmp_path / "index"
 
 
@@ -41,6 +43,8 @@ def _change(folder, change):
 def _set(path, value):
     def change(values):
         *parents, last = path
+        if path[0] not in values:
+            values = segment_of(values)
         for name in parents:
             values = values[name]
         values[last] = value
@@ -74,8 +78,8 @@ def test_data_is_a_plain_name(folder, value):
         (["shards", 1, "passages"], "../passages-00001.parquet", "has the files of another"),
         (["shards", 1, "vectors_sha256"], "0" * 63, "vectors_sha256 is '0.*wanted a SHA-256"),
         (["faiss_sha256"], "A" * 64, "faiss_sha256 is 'A.*wanted a SHA-256"),
-        (["passages"], 301, "passages is 301, its shards have 300"),
-        (["truncated"], 4, "truncated is 4, its shards have 3"),
+        (["passages"], 301, r"passages is 301, its (shards|segments) have 300"),
+        (["truncated"], 4, "truncated is 4, its segments have 3"),
         (["skipped"], -1, "skipped is -1"),
         (["skipped"], None, "skipped is None, wanted int"),
         (["recall_at_10"], 1.5, "recall_at_10 is 1.5, wanted 0 to 1"),
@@ -94,10 +98,11 @@ def test_every_field_has_its_type_and_range(folder, path, value, message):
 
 
 def test_a_shard_out_of_order_or_twice_is_refused(folder):
-    _change(folder, lambda values: values["shards"].reverse())
+    _change(folder, lambda values: segment_of(values)["shards"].reverse())
     with pytest.raises(ValueError, match=r"shards\[0\] has the files of another shard"):
         verify(folder)
-    _change(folder, _set(["shards"], json.loads((folder / MANIFEST).read_text())["shards"][:1] * 3))
+    shards = segment_of(json.loads((folder / MANIFEST).read_text()))["shards"]
+    _change(folder, _set(["shards"], shards[:1] * 3))
     with pytest.raises(ValueError, match=r"shards\[0\] has the files of another shard"):
         verify(folder)
 
@@ -117,8 +122,8 @@ def _replace(folder, name, write):
 
     def change(values):
         if name == FAISS_FILE:
-            values["faiss_sha256"] = sha256_of(path)
-        for shard in values["shards"]:
+            segment_of(values)["faiss_sha256"] = sha256_of(path)
+        for shard in segment_of(values)["shards"]:
             for kind in ("vectors", "passages"):
                 if shard[kind] == name:
                     shard[f"{kind}_sha256"] = sha256_of(path)
@@ -297,7 +302,7 @@ def test_vectors_that_are_none_are_found_by_verify(folder):
         write = _arrow(pa.FixedSizeListArray.from_arrays(pa.array(flat), DIMENSION))
         _replace(folder, "vectors-00001.arrow", write)
         assert verify(folder).faults == [
-            "vectors-00001.arrow holds vectors longer than one, or NaN"
+            "data-0001: vectors-00001.arrow holds vectors longer than one, or NaN"
         ]
 
 

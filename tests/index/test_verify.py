@@ -12,7 +12,7 @@ from index.verify import verify
 def index_and_data(tmp_path):
     folder = tmp_path / "index"
     manifest = write_index(folder, unit_vectors(600), factory="IVF8,PQ8x4fs")
-    return folder, folder / manifest.data, manifest
+    return folder, folder / manifest.segments[0].data, manifest
 
 
 def test_a_whole_index_has_no_faults(index_and_data):
@@ -20,7 +20,7 @@ def test_a_whole_index_has_no_faults(index_and_data):
     found = verify(folder)
     assert found.faults == []
     assert found.recall_at_10 == manifest.recall_at_10
-    assert manifest.recall_queries == 100
+    assert manifest.segments[0].recall_queries == 100
 
 
 @pytest.mark.parametrize("name", [FAISS_FILE, "passages-00002.parquet", "vectors-00000.arrow"])
@@ -30,14 +30,14 @@ def test_one_flipped_bit_is_found(index_and_data, name):
     content[len(content) // 2] ^= 1
     (data / name).write_bytes(content)
     found = verify(folder)
-    assert found.faults == [f"{name} has changed"]
+    assert found.faults == [f"data-0001: {name} has changed"]
     assert np.isnan(found.recall_at_10)
 
 
 def test_a_missing_file_is_found(index_and_data):
     folder, data, _ = index_and_data
     (data / FAISS_FILE).unlink()
-    assert verify(folder).faults == [f"{FAISS_FILE} is missing"]
+    assert verify(folder).faults == [f"data-0001: {FAISS_FILE} is missing"]
 
 
 def test_a_wrong_count_is_found(index_and_data):
@@ -45,8 +45,14 @@ def test_a_wrong_count_is_found(index_and_data):
     values = json.loads((folder / MANIFEST).read_text())
     values["passages"] = 601
     (folder / MANIFEST).write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="passages is 601, its shards have 600"):
+    with pytest.raises(ValueError, match="passages is 601, its segments have 600"):
         verify(folder)
-    values["shards"][-1]["rows"] += 1
+    values["segments"][0]["passages"] = 601
     (folder / MANIFEST).write_text(json.dumps(values))
-    assert verify(folder).faults == ["vectors-00005.arrow holds 100 vectors, its manifest says 101"]
+    with pytest.raises(ValueError, match=r"segments\[0\]\.passages is 601, its shards have 600"):
+        verify(folder)
+    values["segments"][0]["shards"][-1]["rows"] += 1
+    (folder / MANIFEST).write_text(json.dumps(values))
+    assert verify(folder).faults == [
+        "data-0001: vectors-00005.arrow holds 100 vectors, its manifest says 101"
+    ]
