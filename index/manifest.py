@@ -175,7 +175,7 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.metric != METRIC:
             raise ValueError(f"metric is {self.metric!r}, wanted {METRIC!r}")
-        check_ranges(self, skipped=(0, math.inf), changes=(0, math.inf))
+        check_ranges(self, skipped=(0, math.inf), changes=(0, math.inf), last_data=(0, 10**9 - 1))
         last = 0
         for number, segment in enumerate(self.segments):
             if not last < segment.number <= self.last_data:

@@ -8,6 +8,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from index.change import IndexChange
 from index.files import only_writer
 from index.manifest import MANIFEST, EncoderRecord, Manifest
 from index.plan import Plan
@@ -70,3 +71,25 @@ def write_index(
             part = slice(start, start + shard_size)
             writer.add_shard(list(texts[part]), vectors[part], truncated=1)
         return writer.publish(encoder=ENCODER, factory=factory, skipped=2, created_by={})
+
+
+def change_index(
+    folder: Path,
+    added: Sequence[Passage] = (),
+    vectors: np.ndarray | None = None,
+    *,
+    deleted: Sequence[str] = (),
+    compact: bool = False,
+    factory: str = "auto",
+    shard_size: int = 100,
+) -> Manifest:
+    """Commit one change: ids of `deleted` and those that are added again are deleted."""
+    with only_writer(folder), IndexChange(folder) as change:
+        if compact:
+            change.move_all(shard_size)
+        rows = change.find([*deleted, *(passage.id for passage in added)])
+        for start in range(0, len(added), shard_size):
+            part = slice(start, start + shard_size)
+            change.add_shard(added[part], vectors[part], truncated=0)
+        change.delete(rows[rows >= 0])
+        return change.commit(factory=factory)
