@@ -15,6 +15,7 @@ from index_cases import (
     write_index,
 )
 
+from index import shards
 from index.change import IndexChange
 from index.dense_index import DenseIndex
 from index.faiss_index import exact_search
@@ -172,17 +173,17 @@ def test_everything_live_and_nothing_else_is_read(tmp_path, old_format):
 
 
 def test_what_a_change_reads_and_writes(tmp_path, monkeypatch):
-    """Adding and deleting touch no old vector and no old text; only ids and bits."""
+    """Adding and deleting touch no old vector and no old text: only ids and bits."""
     write_index(tmp_path, VECTORS[:300])
     old = {path: path.stat().st_mtime_ns for path in (tmp_path / "data-0001").iterdir()}
-    read = []
-    for name in ("_mapped_vectors", "read_passages"):
-        monkeypatch.setattr(
-            f"index.shards.{name}",
-            lambda folder, *_, kept=getattr(__import__("index.shards").shards, name): (
-                read.append(folder.name) or kept(folder, *_)
-            ),
-        )
+    mapped, read = shards._mapped_vectors, []
+
+    def recorded(data, *rest):
+        read.append(data.name)
+        return mapped(data, *rest)
+
+    monkeypatch.setattr(shards, "_mapped_vectors", recorded)
+    monkeypatch.setattr(shards.PassageStore, "_group", None)
     change_index(tmp_path, passages(400)[300:], VECTORS[300:])
     assert set(read) == {"data-0002"}
     read.clear()

@@ -2,10 +2,10 @@
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from index_cases import ENCODER, PLAN, passages, unit_vectors, write_index
+from kill_cases import Killed, contents, count_steps
 
 from index.dense_index import DenseIndex
 from index.files import only_writer
@@ -16,31 +16,6 @@ from index.writer import IndexWriter
 ROWS, SHARD = 6, 3
 TEXTS, VECTORS = passages(ROWS), unit_vectors(ROWS)
 OLD = replace(PLAN, corpus="old")
-STEPS = ("open", "replace", "rename", "unlink", "rmdir", "mkdir")
-
-
-class Killed(BaseException):
-    """The process is gone: nothing that it would still do happens."""
-
-
-def _count_steps(monkeypatch, last):
-    """Let the process die before its step `last`; gives the list of steps that were done."""
-    done = []
-
-    def counted(name, call):
-        def step(path, *arguments, **options):
-            if name == "open" and "x" not in "".join(map(str, arguments)):
-                return call(path, *arguments, **options)
-            if len(done) >= last:
-                raise Killed
-            done.append(f"{name} {path.name}")
-            return call(path, *arguments, **options)
-
-        return step
-
-    for name in STEPS:
-        monkeypatch.setattr(Path, name, counted(name, getattr(Path, name)))
-    return done
 
 
 def _build(folder, **how):
@@ -60,19 +35,12 @@ def _build(folder, **how):
 def _killed(folder, monkeypatch, step):
     """What a build did that died before its step `step`; None for one that ended first."""
     with monkeypatch.context() as patched:
-        done = _count_steps(patched, step)
+        done = count_steps(patched, step)
         try:
             _build(folder, resume=False, overwrite=True)
         except Killed:
             return done
     return None
-
-
-def _contents(folder):
-    return {
-        path.relative_to(folder): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
 
 
 @pytest.mark.parametrize("old_texts", [None, TEXTS[4:]])
@@ -102,5 +70,5 @@ def test_a_kill_at_any_step_loses_no_shard(tmp_path, monkeypatch, old_texts):
         # Before its first shard an --overwrite is not begun: the old index is still the one.
         resume = recorded > 0 or not old_texts
         assert _build(folder, resume=resume, overwrite=not resume) == [0, 1][recorded:]
-        assert _contents(folder) == _contents(whole), done
+        assert contents(folder) == contents(whole), done
     assert windows == {(False, False), (True, False), (True, True)}

@@ -1,0 +1,41 @@
+"""A writer that dies at any of its steps, here: it touches files through `Path` alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_STEPS = ("open", "replace", "rename", "unlink", "rmdir", "mkdir")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would still do happens."""
+
+
+def count_steps(monkeypatch: pytest.MonkeyPatch, last: float) -> list[str]:
+    """Let the process die before its step `last`; gives the list of steps that were done."""
+    done: list[str] = []
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def step(path: Path, *arguments: Any, **options: Any) -> Any:
+            if name == "open" and "x" not in "".join(map(str, arguments)):
+                return call(path, *arguments, **options)
+            if len(done) >= last:
+                raise Killed
+            done.append(f"{name} {path.name}")
+            return call(path, *arguments, **options)
+
+        return step
+
+    for name in _STEPS:
+        monkeypatch.setattr(Path, name, counted(name, getattr(Path, name)))
+    return done
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    """Every file and folder in `folder`, by its name."""
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
