@@ -57,7 +57,8 @@ class IndexChange:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        settle(self.folder, self.manifest)
+        # What is in the folder counts: an interrupt may have come right after the rename.
+        settle(self.folder, Manifest.read(self.folder))
 
     def find(self, ids: Sequence[str]) -> np.ndarray:
         """The row, int64 [n], of each id; -1 for one that no live passage of the manifest has."""

@@ -33,7 +33,7 @@ class Changed(NamedTuple):
     """What a change did, in passages, and the manifest that it left.
 
     `deleted` were live and are gone without a replacement; `unknown` ids were passed over;
-    `dropped` had been deleted before and took up place until now.
+    `dropped` had been deleted before and took up place until now. `merged` counts segments.
     """
 
     manifest: Manifest
@@ -43,6 +43,7 @@ class Changed(NamedTuple):
     skipped: int = 0
     unknown: int = 0
     dropped: int = 0
+    merged: int = 0
 
 
 def add_passages(
@@ -126,10 +127,12 @@ def compact_index(folder: Path | str, *, faiss: str | None = None) -> Changed:
         before = change.manifest
         settings = _settings(folder, before)
         kinds = [segment.faiss_factory for segment in before.segments]
+        merged = 0
         if before.deleted or len(kinds) > 1 or (faiss is not None and kinds not in ([], [faiss])):
+            merged = len(kinds)
             change.move_all(settings.shard_size)
             change.commit(factory=faiss or settings.faiss, created_by=created_by())
-    return Changed(change.manifest, dropped=before.deleted)
+    return Changed(change.manifest, dropped=before.deleted, merged=merged)
 
 
 def _write(

@@ -111,6 +111,7 @@ def _tell(arguments: argparse.Namespace, changed: "Changed") -> None:
         counts |= {"passages": manifest.passages, "segments": len(manifest.segments)}
         print(json.dumps(counts | {"deleted_rows": manifest.deleted}))
         return
+    counts["segments merged"] = counts.pop("merged")
     done = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     segments = len(manifest.segments)
     left = f"{manifest.passages:,} passages in {segments} segment{'s' * (segments != 1)}"

@@ -13,16 +13,23 @@ class Killed(BaseException):
     """The process is gone: nothing that it would still do happens."""
 
 
-def count_steps(monkeypatch: pytest.MonkeyPatch, last: float) -> list[str]:
-    """Let the process die before its step `last`; gives the list of steps that were done."""
+def count_steps(
+    monkeypatch: pytest.MonkeyPatch, last: float, error: type[BaseException] = Killed
+) -> list[str]:
+    """Let the process die before its step `last`; gives the list of steps that were done.
+
+    After another `error` than death it tidies up.
+    """
     done: list[str] = []
+    raised: list[type[BaseException]] = []
 
     def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def step(path: Path, *arguments: Any, **options: Any) -> Any:
             if name == "open" and "x" not in "".join(map(str, arguments)):
                 return call(path, *arguments, **options)
-            if len(done) >= last:
-                raise Killed
+            if len(done) >= last and (error is Killed or not raised):
+                raised.append(error)
+                raise error
             done.append(f"{name} {path.name}")
             return call(path, *arguments, **options)
 

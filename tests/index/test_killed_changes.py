@@ -39,18 +39,18 @@ def _arrive(folder):
         pass
 
 
-def _dies(folder, monkeypatch, step, do):
+def _dies(folder, monkeypatch, step, do, error=Killed):
     """The steps that `do(folder)` took before it died at its step `step`; None if it did not."""
     with monkeypatch.context() as patched:
-        done = count_steps(patched, step)
+        done = count_steps(patched, step, error)
         try:
             do(folder)
-        except Killed:
+        except error:
             return done
     return None
 
 
-def _killed_changes(before, place, monkeypatch, name, every=1):
+def _killed_changes(before, place, monkeypatch, name, every=1, error=Killed):
     """A folder for `every` so many of the steps of a change, killed there; what it is to hold."""
     after = shutil.copytree(before, place / "after")
     change_index(after, **CHANGES[name])
@@ -58,7 +58,7 @@ def _killed_changes(before, place, monkeypatch, name, every=1):
     for step in itertools.count(0, every):
         folder = shutil.copytree(before, place / str(step))
         done = _dies(
-            folder, monkeypatch, step, lambda folder: change_index(folder, **CHANGES[name])
+            folder, monkeypatch, step, lambda folder: change_index(folder, **CHANGES[name]), error
         )
         if done is None:
             assert step > 15
@@ -77,6 +77,17 @@ def test_a_kill_at_any_step_leaves_the_old_index_or_the_new_one(
         assert opened.search(VECTORS, 20) == whole.search(VECTORS, 20)
         assert opened.passages(opened.ids) == whole.passages(opened.ids)
         assert verify(folder) == ([], 1.0)
+        _arrive(folder)
+        assert contents(folder) == contents(wanted)
+
+
+@pytest.mark.parametrize("name", ["update", pytest.param("compact", marks=pytest.mark.slow)])
+def test_an_interrupt_at_any_step_is_tidied_up_at_once(before, tmp_path, monkeypatch, name):
+    """Also one that comes when the manifest has its name, and nobody here knows it yet."""
+    for folder, wanted in _killed_changes(
+        before, tmp_path, monkeypatch, name, error=KeyboardInterrupt
+    ):
+        assert DenseIndex.open(folder).ids == DenseIndex.open(wanted).ids
         _arrive(folder)
         assert contents(folder) == contents(wanted)
 

@@ -57,7 +57,7 @@ def test_passages_are_added_replaced_and_deleted(index, encoder):
     assert len(hits) == len({hit.id for hit in hits}) == 61
     assert retriever.passages(hits)[[hit.id for hit in hits].index("n2")] == newer[0]
     # The segment of `n1` and the first `n2` went with the last of them.
-    assert _counts(compact_index(index)) == {"dropped": 1}
+    assert _counts(compact_index(index)) == {"dropped": 1, "merged": 2}
     compacted = Retriever.open(index, encoder=encoder)
     assert compacted.search(["the text that replaces it"], 100) == [hits]
     assert verify(index) == ([], 1.0)
@@ -236,7 +236,7 @@ def test_the_commands(run_module, index, tmp_path):
     counts = json.loads(run("update", index, corpus, "--json"))
     assert counts == {
         "added": 1, "replaced": 1, "deleted": 0, "skipped": 0, "unknown": 0, "dropped": 0,
-        "passages": 62, "segments": 2, "deleted_rows": 0,
+        "merged": 0, "passages": 62, "segments": 2, "deleted_rows": 0,
     }  # fmt: skip
     left = "deleted (compact frees their place)"
     assert run("delete", index, "p01", "p02") == (
@@ -262,7 +262,9 @@ def test_the_commands(run_module, index, tmp_path):
     hits = [hit["id"] for hit in json.loads(found.stdout)["hits"]]
     assert len(hits) == 57
     assert not {"p01", "p02", "p03", "p04", "p05"} & set(hits)
-    assert run("compact", index) == f"{index}: 5 dropped; 57 passages in 1 segment\n"
+    assert run("compact", index) == (
+        f"{index}: 5 dropped, 2 segments merged; 57 passages in 1 segment\n"
+    )
     assert run("compact", index) == f"{index}: nothing to do; 57 passages in 1 segment\n"
     assert sorted(path.name for path in index.iterdir()) == [".lock", "data-0004", "manifest.json"]
 
