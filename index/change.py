@@ -166,7 +166,8 @@ class IndexChange:
                 start += shard.rows
                 if kept.any():
                     with self._told_of(segment):
-                        yield read_piece(data, shard, self.manifest.encoder.dimension, kept)
+                        piece = read_piece(data, shard, self.manifest.encoder.dimension, kept)
+                    yield piece
 
     @contextlib.contextmanager
     def _told_of(self, segment: SegmentRecord) -> Iterator[None]:

@@ -145,9 +145,9 @@ def search_faiss(
                 found = _rows(vectors, live)
             scores = inner_products(vectors, found, query)
             results[place], last = _best(found, scores, k)
-            exact = factory == "Flat"
-            # What was not fetched scores no higher than this.
-            floor = theirs[-1] + _rounding(query) if exact else scores.min(initial=np.inf)
+            # What was not fetched scores no higher than this: surely, or as far as is known.
+            flat = factory == "Flat"
+            floor = theirs[-1] + _rounding(query) if flat else scores.min(initial=np.inf)
             if not ended and (len(found) < wanted or not floor < last):
                 again.append(place)
         open_, fetched = np.array(again, np.int64), 2 * fetched

@@ -60,10 +60,7 @@ def _same_as_fresh(folder, live, fresh):
     )
 
 
-@settings(max_examples=25)
-@given(st.lists(CHANGES, min_size=1, max_size=6), st.integers(1, 5))
-def test_changes_give_what_a_fresh_build_gives(tmp_path_factory, changes, shard_size):
-    """Scores and order bit for bit, after every change."""
+def _gives_what_a_fresh_build_gives(tmp_path_factory, changes, shard_size):
     folder = tmp_path_factory.mktemp("change")
     live = {id_: row for row, id_ in enumerate(IDS[:4])}
     _as_built(folder / "index", live, shard_size=shard_size)
@@ -81,6 +78,23 @@ def test_changes_give_what_a_fresh_build_gives(tmp_path_factory, changes, shard_
             assert (len(manifest.segments), manifest.deleted) == (bool(live), 0)
         _same_as_fresh(folder / "index", live, folder / "fresh")
     assert verify(folder / "index") == ([], 1.0)
+
+
+SEQUENCES = st.lists(CHANGES, min_size=1, max_size=5)
+
+
+@settings(max_examples=12)
+@given(SEQUENCES, st.integers(1, 5))
+def test_changes_give_what_a_fresh_build_gives(tmp_path_factory, changes, shard_size):
+    """Scores and order bit for bit, after every change."""
+    _gives_what_a_fresh_build_gives(tmp_path_factory, changes, shard_size)
+
+
+@pytest.mark.slow
+@settings(max_examples=300)
+@given(SEQUENCES, st.integers(1, 5))
+def test_many_changes_give_what_a_fresh_build_gives(tmp_path_factory, changes, shard_size):
+    _gives_what_a_fresh_build_gives(tmp_path_factory, changes, shard_size)
 
 
 @pytest.mark.parametrize("parts", [1, 4])
@@ -110,7 +124,7 @@ KINDS = {
 def test_deleted_passages_take_no_place_from_live_ones(tmp_path, factory):
     """Of each query's 200 nearest none is left: far more than a search for 10 fetches."""
     vectors, query = unit_vectors(1000), unit_vectors(1, seed=1)
-    write_index(tmp_path, vectors, factory=factory)
+    write_index(tmp_path, vectors, factory=factory, shard_size=500)
     nearest = [passages(1000)[row].id for row in np.argsort(-(vectors @ query[0]))]
     change_index(tmp_path, deleted=nearest[:200])
     opened = DenseIndex.open(tmp_path)
