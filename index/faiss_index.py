@@ -128,13 +128,13 @@ def search_faiss(
         return results
     wanted = k + _SPARE if is_exact(factory) else k * RESCORE_FACTOR
     if live is not None and "HNSW" in factory:
-        wanted = max(wanted, _BEAM)  # FAISS's beam holds what is fetched: as many live ones in it
+        wanted = max(wanted, _BEAM)  # the beam is as wide as what is fetched: as many live in it
     wanted = min(wanted, alive)
     fetched = -(-wanted * len(vectors) // alive)
     open_ = np.arange(len(queries))
     while len(open_) and fetched < len(vectors):
         again = []
-        for place, theirs, rows in zip(open_, *built.search(queries[open_], fetched), strict=True):
+        for place, theirs, rows in zip(open_, *_fetch(built, queries[open_], fetched), strict=True):
             query, found = queries[place], rows[rows >= 0]
             if len(found) and found.max() >= len(vectors):
                 raise ValueError(f"the FAISS index is damaged: it has a row {found.max()}")
@@ -155,6 +155,16 @@ def search_faiss(
         rows = _rows(vectors, live)
         results[place], _ = _best(rows, inner_products(vectors, rows, queries[place]), k)
     return results
+
+
+def _fetch(built: faiss.Index, queries: np.ndarray, fetched: int) -> tuple[np.ndarray, np.ndarray]:
+    """FAISS's own inner products [q, n] and rows [q, n] of the best, -1 where there are no more."""
+    if not hasattr(built, "hnsw"):
+        return built.search(queries, fetched)
+    # Left to itself FAISS stops at its beam, and what it gives beyond is what it met on the way.
+    beam = max(built.hnsw.efSearch, fetched)
+    wide = faiss.SearchParametersHNSW(efSearch=beam)  # type: ignore[attr-defined]
+    return built.search(queries, fetched, params=wide)
 
 
 def _rows(vectors: VectorTable, live: np.ndarray | None) -> np.ndarray:
