@@ -35,8 +35,10 @@ _RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "torch")
 class IndexSettings:
     """What decides an index, besides its corpus.
 
-    `max_length` is in tokens (None: the encoder's own limit); `shard_size` in passages: what a
-    killed build may lose, and the window in which batches are sorted by length.
+    `batch_size` bounds what is encoded at once: so many of a shard's longest passages, or as many
+    tokens of shorter ones. `max_length` is in tokens (None: the encoder's own limit); `shard_size`
+    in passages: what a killed build may lose, and the window that batches of like lengths are made
+    of.
     """
 
     encoder: str = DEFAULT_ENCODER

@@ -41,7 +41,11 @@ def make_parser() -> argparse.ArgumentParser:
     build.add_argument("--config", help="a YAML file of settings; options here win")
     build.add_argument("--faiss", help="a FAISS factory string; default: chosen by size")
     build.add_argument("--max-length", type=int, help="tokens read of a passage")
-    build.add_argument("--batch-size", type=int, help="passages encoded at once")
+    build.add_argument(
+        "--batch-size",
+        type=int,
+        help="how many of the longest passages are encoded at once; more fit of others",
+    )
     build.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
     build.add_argument(
         "--skip-bad", action="store_true", default=None, help="leave out and count bad records"

@@ -27,7 +27,7 @@ def add_change_commands(commands: Subparsers) -> None:
         command = _command(commands, name, help_)
         command.add_argument("corpus", help="as for build")
         command.add_argument("--encoder", help="where the encoder that built the index is now")
-        command.add_argument("--batch-size", type=int, help="passages encoded at once")
+        command.add_argument("--batch-size", type=int, help="as for build")
         command.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
         command.add_argument(
             "--skip-bad", action="store_true", help="leave out and count bad records"
