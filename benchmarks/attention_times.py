@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import torch
 from attention_cases import QUERY, Case, attention_work, floor_ms
 from attention_peers import peer_calls
 from timing import Call, side_by_side

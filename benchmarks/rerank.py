@@ -1,14 +1,8 @@
 """The reranker beside its peers, in one run on one machine, on the same passages.
 
 Enters: options. Leaves: one table on stdout: milliseconds a query for N passages, and the memory
-it takes, of
-
-  ours           BlockRanker: passages and query read for this query
-  cached         BlockRanker over passages read before (`cache`): the query alone is read
-  cross-encoder  sentence-transformers' CrossEncoder of MiniLM's shape with a head, which sorts its
-                 pairs by length and pads batches of 32, as it does by default; 256 tokens a pair
-  full           MiniLM reading all passages and the query as one sequence by torch's
-                 scaled_dot_product_attention
+it takes, of our reranker with and without a cache, of a cross-encoder and of full attention, which
+`encoder_systems.py` describes.
 
 Every system runs in a process of its own, and all take turns: a ratio is the median over rounds of
 times taken one after the other, so that a machine that is busy now and then is so for all; CPU
@@ -25,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,14 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
-from passages import QUERY, make_passages
+from encoder_systems import SYSTEMS, Rank
+from passages import make_passages
 from provenance import provenance
 
 from rerank.ranker import DEFAULT_RERANKER
 
-SYSTEMS = ("ours", "cached", "cross-encoder", "full")
-MAX_PAIR_TOKENS = 256
-Rank = Callable[[], object]
 Times = dict[str, dict[int, list[float]]]  # by system and N, one a round
 
 
@@ -61,62 +53,6 @@ QUICK = Plan((10, 25, 50), 60, 3, 25)
 LONG_CPU_MS = 30_000
 
 
-def ours(model: str) -> Callable[[list[str]], Rank]:
-    """Our reranker as it is called without a cache."""
-    from rerank import BlockRanker
-
-    ranker = BlockRanker.from_pretrained(model, "cpu")
-    return lambda passages: lambda: ranker.rerank(QUERY, passages)
-
-
-def cached(model: str) -> Callable[[list[str]], Rank]:
-    """Our reranker over a cache in memory, made before the clock runs."""
-    from rerank import BlockRanker
-
-    ranker = BlockRanker.from_pretrained(model, "cpu")
-
-    def prepare(passages: list[str]) -> Rank:
-        kept = ranker.cache(passages)
-        ids = kept.ids
-        return lambda: kept.rerank(QUERY, ids)
-
-    return prepare
-
-
-def cross_encoder(_: str) -> Callable[[list[str]], Rank]:
-    """sentence-transformers' own, with an untrained head: its time is that of a trained one."""
-    from sentence_transformers import CrossEncoder
-
-    from configs.models import find_model
-
-    model = CrossEncoder(
-        find_model("minilm"), num_labels=1, device="cpu", max_length=MAX_PAIR_TOKENS
-    )
-    return lambda passages: lambda: model.rank(QUERY, passages)
-
-
-def full_attention(_: str) -> Callable[[list[str]], Rank]:
-    """One sequence of everything; positions are taken modulo what MiniLM has, for time alone."""
-    from transformers import AutoModel, AutoTokenizer
-
-    from configs.models import find_model
-
-    folder = find_model("minilm")
-    model = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-
-    def run(passages: list[str]) -> object:
-        ids = [i for row in tokenizer([*passages, QUERY])["input_ids"] for i in row]
-        positions = torch.arange(len(ids)) % model.config.max_position_embeddings
-        with torch.inference_mode():
-            return model(input_ids=torch.tensor([ids]), position_ids=positions[None])
-
-    return lambda passages: lambda: run(passages)
-
-
-MAKERS = dict(zip(SYSTEMS, (ours, cached, cross_encoder, full_attention), strict=True))
-
-
 def held_mb() -> float:
     """The most memory this process has held, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -129,7 +65,7 @@ def work(system: str, model: str) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.manual_seed(0)
-    prepare = MAKERS[system](model)
+    prepare = SYSTEMS[system](model, "cpu", "float32")
     prepare(make_passages(4, 8))()
     loaded = held_mb()
 
@@ -286,8 +222,8 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_RERANKER, help="our model (%(default)s)")
     parser.add_argument("--counts", type=int, nargs="+", help="numbers of passages")
     parser.add_argument("--rounds", type=int, help="timed calls each")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
-    parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument("--worker", choices=list(SYSTEMS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker, arguments.model)

@@ -1,0 +1,182 @@
+"""The parts of `gpu.py` that are timed, the most valuable first.
+
+In: a device, options. Out: per part its steps, which tell rows as they come.
+
+    Times(report, torch.device("cuda"), quick=False, models=None).parts()
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from attention_cases import MINILM, MISTRAL, QWEN3, Case, Shape, make_case
+from attention_peers import affordable, compiled_flex
+from attention_times import Row, attention_rows, cached_rows, score_row
+from decoder_systems import MISTRAL_7B, TINY, flops, load_ranker, makers, save_config
+from encoder_systems import SYSTEMS
+from gpu_profile import host_share
+from gpu_report import Report, Step
+from gpu_tiles import SWEPT, sweep
+from model_folder import smollm2_folder
+from passages import make_passages
+from timing import host_ms, rates, synchronize, wall_ms
+
+from configs.models import MINI
+from kernels import block_attention
+
+
+class Part(NamedTuple):
+    """`reserve_s`, a guess, must be left of the budget for the first step to begin."""
+
+    name: str
+    reserve_s: float
+    steps: list[Step]
+
+
+class Times:
+    """All that is timed on one device."""
+
+    def __init__(
+        self, report: Report, device: torch.device, *, quick: bool, models: Path | None
+    ) -> None:
+        self.report = report
+        self.device = device
+        self.quick = quick
+        self.models = models
+        self.gpu = device.type == "cuda"
+        # The CPU multiplies fp32 fastest; a GPU's tensor cores want bf16.
+        self.dtype = torch.bfloat16 if self.gpu else torch.float32
+        self.rounds = 3 if quick else 7
+        # Passages and the mean of their tokens, of a rerank.
+        self.lists = ((20, 50),) if quick else ((100, 100), (500, 200))
+
+    def parts(self) -> list[Part]:
+        """In the order in which they are worth most."""
+        shapes = ((MINILM, 10),) if self.quick else tuple(
+            (shape, passages) for passages in (100, 500) for shape in (MISTRAL, MINILM, QWEN3)
+        )  # fmt: skip
+        swept = ((MISTRAL, 20),) if self.quick else SWEPT
+        label = "{0[0].name} {0[1]}".format
+        return [
+            Part("tiles", 10, [(label(one), partial(self.tiles, *one)) for one in swept]),
+            Part("kernels", 10, [(label(one), partial(self.kernels, *one)) for one in shapes]),
+            Part("rerank", 40, [(name, partial(self.decoder, name)) for name in makers("", "")]),
+            Part("mini", 15, [(dtype, partial(self.mini, dtype)) for dtype in self._mini_dtypes]),
+            # Compiled for half a minute, and once seen to hang: last.
+            Part("flex", 60, [(label(one), partial(self.flex, *one)) for one in shapes]),
+        ]
+
+    @property
+    def _mini_dtypes(self) -> tuple[str, ...]:
+        return ("bfloat16", "float32", "float16") if self.gpu else ("float32",)
+
+    @cached_property
+    def chip(self) -> tuple[float, float]:
+        """(flops, bytes) a second, measured when they are first asked for."""
+        matrix, copy = rates(self.device, self.dtype, self.quick)
+        self.report.row("rates", dtype=_name(self.dtype), matrix_tflops=matrix / 1e12,
+                        copy_tbytes=copy / 1e12)  # fmt: skip
+        return matrix, copy
+
+    @cached_property
+    def _flex(self) -> Any:
+        return compiled_flex(self.device)
+
+    def _case(self, shape: Shape, passages: int) -> Case:
+        return make_case(shape, passages, self.dtype, self.device)
+
+    def tiles(self, shape: Shape, passages: int) -> None:
+        """The forward pass with every tile that fits."""
+        if not self.gpu:
+            self.report.skipped("tiles", [f"{shape.name} {passages}"], "no CUDA device to time on")
+            return
+        sweep(self.report, self._case(shape, passages), self.chip, self.rounds)
+
+    def kernels(self, shape: Shape, passages: int) -> None:
+        """Every kernel beside the floor, block attention beside SDPA."""
+        case, chip, rounds = self._case(shape, passages), self.chip, self.rounds
+        methods = [m for m in affordable(shape, passages, self.device) if m != "flex"]
+        self._tell(attention_rows(case, methods, chip, rounds))
+        self._tell([score_row(case, chip, rounds)])
+        for row in cached_rows(case, chip, rounds):
+            self._tell([row])
+        if self.gpu:
+            q, k, v, layout, causal = case.q, case.k, case.v, case.layout, shape.causal
+            spent = host_ms(
+                lambda: block_attention(q, k, v, layout, causal=causal), self.device, 50
+            )
+            self.report.row("kernels", what="the host's time of block_attention", shape=shape.name,
+                            N=passages, ms=spent)  # fmt: skip
+
+    def flex(self, shape: Shape, passages: int) -> None:
+        """Block attention beside FlexAttention, whose mask comes from the blocks."""
+        if "flex" in affordable(shape, passages, self.device):
+            case = self._case(shape, passages)
+            self._tell(attention_rows(case, ["flex"], self.chip, self.rounds, self._flex))
+
+    def _tell(self, rows: list[Row]) -> None:
+        for row in rows:
+            self.report.row("kernels", **row._asdict(), floor_share=row.floor_ms / row.ms)
+
+    def decoder(self, system: str) -> None:
+        """One system of a 7B decoder's shape, from strings to the ranking."""
+        shape, device = TINY if self.quick else MISTRAL_7B, str(self.device)
+        with tempfile.TemporaryDirectory() as folder:
+            save_config(shape, Path(folder), smollm2_folder(self.models))
+            work = {}
+            if system == "ours":
+                counter = load_ranker(folder, device)
+                work = {one: flops(counter, shape, make_passages(*one)) for one in self.lists}
+                del counter
+            rank = makers(folder, device)[system]()
+        for count, mean in self.lists:
+            passages = make_passages(count, mean)
+            # Full attention over 500 passages takes seconds.
+            rounds = 5 if system == "ours" and not self.quick else 2
+            ms = wall_ms(lambda p=passages: rank(p), self.device, rounds)  # type: ignore[misc]
+            about: dict[str, Any] = {"system": system, "N": count, "tokens": mean, "ms": ms}
+            if work:
+                done = work[count, mean] / ms / 1e9
+                about |= {"tflops": done, "matrix_share": done * 1e12 / self.chip[0]}
+            self.report.row("rerank", shape="tiny" if self.quick else "7B", **about)
+        if system == "ours":
+            passages = make_passages(*self.lists[0])
+            host_share(self.report, "rerank", system, lambda: rank(passages), self.device)
+        del rank
+        if self.gpu:
+            torch.cuda.empty_cache()
+
+    def mini(self, dtype: str) -> None:
+        """`mini`, without and with a cache, and a CrossEncoder of its shape, in turns."""
+        count, mean = self.lists[0]
+        passages = make_passages(count, mean)
+        calls = {
+            name: SYSTEMS[name](MINI, str(self.device), dtype)(passages)
+            for name in ("ours", "cached", "cross-encoder")
+        }
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for turn in range(2 + self.rounds):
+            for name, call in calls.items():
+                synchronize(self.device)
+                start = time.perf_counter()
+                call()
+                synchronize(self.device)
+                # The first two warm up.
+                times[name] += [1000 * (time.perf_counter() - start)] * (turn > 1)
+        for name, taken in times.items():
+            peer = zip(times["cross-encoder"], taken, strict=True)
+            self.report.row("mini", system=name, dtype=dtype, N=count, tokens=mean,
+                            ms=statistics.median(taken),
+                            cross_encoder_ratio=statistics.median(a / b for a, b in peer))  # fmt: skip
+        for name in ("ours", "cached"):
+            host_share(self.report, "mini", f"{name} {dtype}", calls[name], self.device)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

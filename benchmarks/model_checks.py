@@ -1,0 +1,142 @@
+"""The shipped rerankers on a device against themselves on the CPU, and what order and company do.
+
+In: a `ModelTask`. Out: `Finding`s. A difference of scores is told as a share of the standard
+deviation of the CPU's float32 scores; bounds are those of `tests/rerank/test_gpu.py`.
+
+    check_model(ModelTask("mini", "bfloat16", "cuda"))
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from kernel_checks import Finding
+from model_folder import random_weights, smollm2_folder
+from passages import QUERY, make_passages
+
+from configs.models import MINI, MINILM, SMOLLM2
+from rerank import BlockRanker
+from rerank.backbones.loading import load_backbone
+from rerank.settings.reading import settings_for
+
+MODELS = (MINI, MINILM, SMOLLM2)
+# fp32 adds up in another order; fp16 and bf16 have 11 and 8 bits.
+BOUNDS = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.15}
+# Where states of another order of sums are rounded to few bits, some go to the next number.
+CACHE_BOUNDS = {32: 1e-3, 16: 1e-3, 8: 5e-3, 4: 0.05}
+Errors = Iterator[tuple[str, float, float, str]]
+OTHER_QUERY = "when does a pear ripen?"
+# SmolLM2's own weights are far from uniform attention; random ones of this spread are, too.
+_SPREAD = 0.04
+
+
+class ModelTask(NamedTuple):
+    """What one worker checks; `models` is an exported folder, or None for installed models."""
+
+    model: str
+    dtype: str
+    device: str
+    models: Path | None = None
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        """As a row names it."""
+        random_ones = ", random weights" if self._without_weights else ""
+        return f"{self.model} {self.dtype} on {self.device}{random_ones}"
+
+    @property
+    def _without_weights(self) -> bool:
+        folder = smollm2_folder(self.models) if self.model == SMOLLM2 else None
+        return folder is not None and not (folder / "model.safetensors").is_file()
+
+    def ranker(self, device: str, dtype: str) -> BlockRanker:
+        """The model on `device`."""
+        if self.model == SMOLLM2 and self.models:
+            folder = str(smollm2_folder(self.models))
+            settings = settings_for(SMOLLM2, folder, "decoder")
+            with random_weights("cpu", _SPREAD):
+                return BlockRanker(
+                    load_backbone(folder, device=device, dtype=dtype, settings=settings)
+                )
+        return BlockRanker(load_backbone(self.model, device=device, dtype=dtype))
+
+
+def model_tasks(device: str, models: Path | None, quick: bool) -> list[ModelTask]:
+    """All models in all dtypes; quick: the small ones in two."""
+    names = (MINI, MINILM) if quick else MODELS
+    dtypes = ("float32", "bfloat16") if quick else tuple(BOUNDS)
+    return [ModelTask(name, dtype, device, models, quick) for name in names for dtype in dtypes]
+
+
+def check_model(task: ModelTask) -> list[Finding]:
+    """Scores with and without a cache, of a shuffled list, alone and in company."""
+    passages = make_passages(*((5, 12) if task.quick else (12, 60)))
+    rankers = task.ranker("cpu", "float32"), task.ranker(task.device, task.dtype)
+    findings = [
+        Finding(f"{task.name}: {what}", error, bound, where)
+        for check in (_plain, _cached)
+        for what, error, bound, where in check(task, *rankers, passages)
+    ]
+    if torch.device(task.device).type == "cuda":
+        torch.cuda.empty_cache()
+    return findings
+
+
+def _plain(
+    task: ModelTask, reference: BlockRanker, ranker: BlockRanker, passages: list[str]
+) -> Errors:
+    wanted = reference.scores(QUERY, passages)
+    bound = BOUNDS[task.dtype]
+    found = ranker.scores(QUERY, passages)
+    yield "scores against the CPU", *_difference(found, wanted, wanted, bound)
+    order = list(range(len(passages)))
+    random.Random(0).shuffle(order)
+    shuffled = ranker.scores(QUERY, [passages[i] for i in order])
+    back = [shuffled[order.index(i)] for i in range(len(order))]
+    yield "a shuffled list", *_difference(back, found, wanted, bound)
+    lists = [passages[:2], passages, make_passages(7, 9, seed=1)]
+    company = ranker.scores_batch([OTHER_QUERY, QUERY, OTHER_QUERY], lists)[1]
+    yield "a list in company", *_difference(company, found, wanted, bound)
+
+
+def _cached(
+    task: ModelTask, reference: BlockRanker, ranker: BlockRanker, passages: list[str]
+) -> Errors:
+    reference, ranker = (_to_cache(one) for one in (reference, ranker))
+    for bits in CACHE_BOUNDS if task.dtype == "float32" else (16,):
+        # In 16 bits halves are kept as they are: what is lost was lost before.
+        own = bits if task.dtype == "float32" else 32
+        wanted = _from_cache(reference, passages, own)
+        found = _from_cache(ranker, passages, bits)
+        bound = CACHE_BOUNDS[bits] if task.dtype == "float32" else BOUNDS[task.dtype]
+        yield f"cache of {bits} bits against the CPU", *_difference(found, wanted, wanted, bound)
+
+
+def _to_cache(ranker: BlockRanker) -> BlockRanker:
+    """The same, with the query taken out of an instruction, where it stands there."""
+    backbone = copy(ranker.backbone)
+    backbone.settings = replace(backbone.settings, query_in_instruction=False)
+    return BlockRanker(backbone)
+
+
+def _from_cache(ranker: BlockRanker, passages: list[str], bits: int) -> list[float]:
+    cache: Any = ranker.cache(passages, bits)
+    scores: list[float] = cache.scores(QUERY, cache.ids)
+    return scores
+
+
+def _difference(
+    found: list[float], wanted: list[float], of: list[float], bound: float
+) -> tuple[float, float, str]:
+    """The largest difference as a share of the deviation of `of`, the bound, and it as it is."""
+    a, b, c = (torch.tensor(scores, dtype=torch.float64) for scores in (found, wanted, of))
+    largest = (a - b).abs().max().item()
+    deviation = c.std().item()
+    return largest / deviation, bound, f"{largest:.3g} of scores that deviate by {deviation:.3g}"
