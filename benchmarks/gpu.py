@@ -8,12 +8,12 @@ In: options. Out: a line a row on stdout as it comes, with the seconds used so f
     python benchmarks/gpu.py --device cpu --quick        # without a GPU: that it runs
 
 Parts: `check` (every kernel over a dozen ragged layouts in three dtypes against the float64
-reference, every candidate of the tile sweep, every shipped model against the CPU, shuffled, alone
-and in company); `tiles` (the forward pass of block attention with every tile that fits); `kernels`
-(beside the floor and SDPA); `rerank` (a 7B decoder's shape, strings to ranking, and what the GPU
-does meanwhile); `mini` (beside a CrossEncoder of its shape); `flex` (FlexAttention). Checks take at
-most half of the minutes. Without a GPU the checks read Triton's kernels in its interpreter, tiny,
-and nothing is timed but the CPU's path.
+reference, every candidate of the tile sweep, every shipped model against the CPU, its list
+shuffled, alone and in company); `tiles` (the forward pass of block attention with every tile that
+fits); `kernels` (beside the floor and SDPA); `rerank` (a 7B decoder's shape, strings to ranking,
+and how long the GPU waits for the host); `mini` (beside a CrossEncoder of its shape); `flex`
+(FlexAttention). Checks take at most half of the minutes. Without a GPU the checks read Triton's
+kernels in its interpreter, tiny, and what is timed is the CPU's path.
 """
 
 from __future__ import annotations
@@ -24,22 +24,33 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# This file's folder comes first otherwise, and has names of the packages it measures.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from configs.command import run_command
+
+if TYPE_CHECKING:
+    from measuring.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
-# This file's folder comes first otherwise, and has names of the packages it measures.
-sys.path.insert(0, str(ROOT))
-
 PARTS = ("check", "tiles", "kernels", "rerank", "mini", "flex")
-# Seconds behind the budget after which a call that never returns is ended.
+# Seconds after the budget when a call that never returns is ended.
 _GRACE = 45
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
+class ChecksFailedError(Exception):
+    """Something is wrong, and every row of it was told."""
+
+
+def parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=6, help="the budget (default 6)")
-    parser.add_argument("--device", default="cuda", help="cuda (default), cuda:1, cpu")
+    parser.add_argument("--device", help="cuda, or cpu (default: cuda; with --quick what there is)")
     parser.add_argument("--quick", action="store_true", help="tiny shapes: to see that it runs")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     parser.add_argument("--out", type=Path, help="append JSON lines to this file")
@@ -48,21 +59,61 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--workers", type=int, help="processes that check (6; 1 on a CPU)")
     parser.add_argument("--commit", help="what is measured, where git cannot tell")
-    return parser.parse_args(argv)
+    parser.set_defaults(run=run)
+    return parser
 
 
-def about(device: str, commit: str | None) -> dict[str, object]:
+def run(options: argparse.Namespace) -> None:
+    """Check, measure, tell; or export models. Raises ChecksFailedError at the end."""
+    # The machine may reach no hub, and asking costs minutes.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if options.export_models:
+        export(options.export_models)
+        return
+    import torch
+    from measuring.model_folder import use_models
+    from measuring.report import Report
+
+    device = torch.device(chosen_device(options.device, options.quick))
+    use_models(options.models)
+    faulthandler.dump_traceback_later(60 * options.minutes + _GRACE, exit=True)
+    try:
+        report = Report(options.minutes, options.out, options.json)
+        report.row("about", **about(device, options.commit))
+        if "check" in options.parts:
+            check(report, device, options)
+        measure(report, device, options)
+        report.row("end", failures=report.failures)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    if report.failures:
+        raise ChecksFailedError(f"{report.failures} rows say FAILED")
+
+
+def chosen_device(asked: str | None, quick: bool) -> str:
+    """`asked`, else the GPU; ValueError where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        if asked is None and quick:
+            return "cpu"
+        if asked is None or asked.startswith("cuda"):
+            raise ValueError("no CUDA device is here: --device cpu --quick runs without one")
+    return asked or "cuda"
+
+
+def about(device: Any, commit: str | None) -> dict[str, object]:
     """Chip, driver, versions, commit, date."""
     import torch
     from provenance import provenance
 
     found: dict[str, object] = dict(provenance())
-    if torch.device(device).type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
+    if device.type == "cuda":
+        chip = torch.cuda.get_device_properties(device)
         found |= {
-            "device": properties.name,
-            "capability": f"{properties.major}.{properties.minor}",
-            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "device": chip.name,
+            "capability": f"{chip.major}.{chip.minor}",
+            "memory_gib": round(chip.total_memory / 2**30, 1),
             "driver": _told("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
             "cuda": torch.version.cuda,
         }
@@ -70,81 +121,59 @@ def about(device: str, commit: str | None) -> dict[str, object]:
     return found | {"commit": commit or git}
 
 
-def check(report: object, options: argparse.Namespace) -> None:
-    """Kernels, tiles and models in processes of their own."""
-    import torch
-    from gpu_report import Report
-    from kernel_checks import check_kernel, interpreted_tasks, kernel_tasks
-    from model_checks import check_model, model_tasks
-    from workers import run_tasks
+def check(report: Report, device: Any, options: argparse.Namespace) -> None:
+    """Kernels, tiles and models, in processes of their own; half of the minutes at most."""
+    from measuring.kernel_checks import interpreted_tasks, kernel_tasks
+    from measuring.model_checks import model_tasks
+    from measuring.tiles import tile_tasks
+    from measuring.workers import run_tasks
 
-    assert isinstance(report, Report)
-    device, quick = torch.device(options.device), options.quick
-    end = report.left_s - 30 * options.minutes
-    workers = options.workers or (6 if device.type == "cuda" else 1)
-    kernels = kernel_tasks(str(device), quick)
-    if device.type == "cuda":
-        from gpu_tiles import tile_tasks
-
-        kernels += [] if quick else tile_tasks(torch.bfloat16, device)
+    gpu = device.type == "cuda"
+    tasks: list[Any] = list(kernel_tasks(str(device), options.quick))
+    if gpu:
+        tasks += [] if options.quick else tile_tasks(device)
     elif importlib.util.find_spec("triton"):
-        # Read when Triton is imported, which the workers do.
+        # Read when a worker imports Triton.
         os.environ["TRITON_INTERPRET"] = "1"
-        kernels += interpreted_tasks(str(device))
+        tasks += interpreted_tasks(str(device))
     else:
         report.skipped("check", ["Triton's kernels"], "Triton is not installed")
-    models = model_tasks(str(device), options.models, quick)
-    for tasks, do in ((kernels, check_kernel), (models, check_model)):
-        seconds = report.left_s - end
-        run_tasks(report, "check", tasks, do, workers=workers, seconds=seconds)
+    tasks += model_tasks(str(device), options.models, options.quick)
+    if gpu:
+        # What is used most comes first, should the time not do for all.
+        tasks.sort(key=lambda task: ("bfloat16", "float32", "float16").index(task.dtype))
+    seconds = 30 * options.minutes - report.used_s
+    run_tasks(report, tasks, workers=options.workers or (6 if gpu else 1), seconds=seconds)
     os.environ.pop("TRITON_INTERPRET", None)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Check, measure, and tell; the exit code."""
-    options = arguments(argv)
-    if options.export_models:
-        return export(options.export_models)
-    import torch
+def measure(report: Report, device: Any, options: argparse.Namespace) -> None:
+    """The parts that are timed."""
+    from measuring.times import Times
 
-    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
-        print(
-            "nothing was done: no CUDA device; --device cpu --quick runs without", file=sys.stderr
-        )
-        return 1
-    from gpu_report import Report
-    from gpu_times import Times
-    from model_folder import use_models
-
-    use_models(options.models)
-    faulthandler.dump_traceback_later(60 * options.minutes + _GRACE, exit=True)
-    report = Report(options.minutes, options.out, options.json)
-    report.row("about", **about(options.device, options.commit))
-    if "check" in options.parts:
-        check(report, options)
-    device = torch.device(options.device)
     for part in Times(report, device, quick=options.quick, models=options.models).parts():
         if part.name in options.parts:
             report.run(part.name, part.reserve_s, part.steps)
-    report.row("end", failures=report.failures)
-    faulthandler.cancel_dump_traceback_later()
-    return int(report.failures > 0)
 
 
-def export(folder: Path) -> int:
+def export(folder: Path) -> None:
     """Write the folder of models and tell its files and sizes."""
-    from model_folder import export_models
+    from measuring.model_folder import export_models
 
     sizes = export_models(folder)
     for name, size in sizes.items():
         print(f"{size / 2**20:8.2f} MiB  {name}")
     print(f"{sum(sizes.values()) / 2**20:8.2f} MiB  in all")
     print("smollm2's weights are left out, too many: random ones of its shape take their place")
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; its exit code."""
+    return run_command(parser(), argv)
 
 
 def _told(*command: str) -> str:
-    """What a command prints, or why it doesn't."""
+    """What a command prints, or that it can't."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError) as error:

@@ -21,11 +21,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from attention_cases import MINILM, MISTRAL, QWEN3, make_case
-from attention_peers import affordable, compiled_flex
-from attention_times import Row, attention_rows, cached_rows, growth, score_row
+from measuring.attention_cases import MINILM, MISTRAL, QWEN3, make_case
+from measuring.attention_peers import affordable, compiled_flex
+from measuring.attention_times import Row, attention_rows, cached_rows, growth, score_row
+from measuring.timing import rates
 from provenance import provenance
-from timing import rates
 
 from kernels import chosen_implementation
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
-from encoder_systems import SYSTEMS, Rank
+from measuring.encoder_systems import SYSTEMS, Rank, quiet
 from passages import make_passages
 from provenance import provenance
 
@@ -60,10 +60,7 @@ def held_mb() -> float:
 
 def work(system: str, model: str) -> None:
     """A worker: a line {count, mean_tokens} in, one call, a line {ms, cpu_ms, peak_mb} out."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet()
     torch.manual_seed(0)
     prepare = SYSTEMS[system](model, "cpu", "float32")
     prepare(make_passages(4, 8))()

@@ -79,11 +79,11 @@ def layout_of(passages: int, device: torch.device) -> BlockLayout:
 def make_case(shape: Shape, passages: int, dtype: torch.dtype, device: torch.device) -> Case:
     """A request of `passages`, the same numbers in every run."""
     layout = layout_of(passages, device)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     heads = (shape.heads, shape.kv_heads, shape.kv_heads)
     sizes = ((h, layout.num_tokens, shape.head_size) for h in heads)
-    q, k, v = (torch.randn(s, generator=generator).to(device, dtype).transpose(0, 1) for s in sizes)
-    return Case(shape, layout, q, k, v)
+    drawn = (torch.randn(size, generator=generator, device=device).to(dtype) for size in sizes)
+    return Case(shape, layout, *(x.transpose(0, 1) for x in drawn))
 
 
 def attention_work(layout: BlockLayout, shape: Shape, dtype: torch.dtype) -> tuple[float, float]:

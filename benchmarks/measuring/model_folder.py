@@ -11,7 +11,6 @@ some of its shape.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -68,7 +67,6 @@ def use_models(folder: Path | None) -> None:
         return
     if not (folder / _PACKAGE / "model" / _WEIGHTS).is_file():
         raise ValueError(f"{folder} holds no models: write it with --export-models")
-    os.environ["HF_HUB_OFFLINE"] = "1"
     sys.path.insert(0, str(folder.resolve()))
 
 
@@ -106,7 +104,10 @@ def random_weights(device: str | torch.device, spread: float | None = None) -> I
                 model = kind.from_config(
                     config, dtype=drawn, attn_implementation=attn_implementation
                 )
-            return model.to(dtype)
+            # Not `model.to`: rotary frequencies are no parameters, and stay float32.
+            for parameter in model.parameters():
+                parameter.data = parameter.data.to(dtype)
+            return model
 
         return from_pretrained
 

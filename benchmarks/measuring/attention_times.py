@@ -11,10 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from attention_cases import QUERY, Case, attention_work, floor_ms
-from attention_peers import peer_calls
-from timing import Call, side_by_side
-
 from kernels import (
     CachedLayout,
     CachedRequest,
@@ -24,6 +20,9 @@ from kernels import (
     cached_attention,
     quantize_tokens,
 )
+from measuring.attention_cases import QUERY, Case, attention_work, floor_ms
+from measuring.attention_peers import peer_calls
+from measuring.timing import Call, side_by_side
 
 Chip = tuple[float, float]
 

@@ -3,7 +3,7 @@
 In: a `ModelTask`. Out: `Finding`s. A difference of scores is told as a share of the standard
 deviation of the CPU's float32 scores; bounds are those of `tests/rerank/test_gpu.py`.
 
-    check_model(ModelTask("mini", "bfloat16", "cuda"))
+    ModelTask("mini", "bfloat16", "cuda").check()
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from kernel_checks import Finding
-from model_folder import random_weights, smollm2_folder
 from passages import QUERY, make_passages
 
 from configs.models import MINI, MINILM, SMOLLM2
+from measuring.model_folder import random_weights, smollm2_folder
+from measuring.workers import Finding
 from rerank import BlockRanker
 from rerank.backbones.loading import load_backbone
 from rerank.settings.reading import settings_for
@@ -67,26 +67,25 @@ class ModelTask(NamedTuple):
                 )
         return BlockRanker(load_backbone(self.model, device=device, dtype=dtype))
 
+    def check(self) -> list[Finding]:
+        """Scores with and without a cache, of a shuffled list, alone and in company."""
+        passages = make_passages(*((5, 12) if self.quick else (12, 60)))
+        rankers = self.ranker("cpu", "float32"), self.ranker(self.device, self.dtype)
+        findings = [
+            Finding(f"{self.name}: {what}", error, bound, where)
+            for check in (_plain, _cached)
+            for what, error, bound, where in check(self, *rankers, passages)
+        ]
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()
+        return findings
+
 
 def model_tasks(device: str, models: Path | None, quick: bool) -> list[ModelTask]:
     """All models in all dtypes; quick: the small ones in two."""
     names = (MINI, MINILM) if quick else MODELS
     dtypes = ("float32", "bfloat16") if quick else tuple(BOUNDS)
     return [ModelTask(name, dtype, device, models, quick) for name in names for dtype in dtypes]
-
-
-def check_model(task: ModelTask) -> list[Finding]:
-    """Scores with and without a cache, of a shuffled list, alone and in company."""
-    passages = make_passages(*((5, 12) if task.quick else (12, 60)))
-    rankers = task.ranker("cpu", "float32"), task.ranker(task.device, task.dtype)
-    findings = [
-        Finding(f"{task.name}: {what}", error, bound, where)
-        for check in (_plain, _cached)
-        for what, error, bound, where in check(task, *rankers, passages)
-    ]
-    if torch.device(task.device).type == "cuda":
-        torch.cuda.empty_cache()
-    return findings
 
 
 def _plain(

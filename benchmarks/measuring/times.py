@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from attention_cases import MINILM, MISTRAL, QWEN3, Case, Shape, make_case
-from attention_peers import affordable, compiled_flex
-from attention_times import Row, attention_rows, cached_rows, score_row
-from decoder_systems import MISTRAL_7B, TINY, flops, load_ranker, makers, save_config
-from encoder_systems import SYSTEMS
-from gpu_profile import host_share
-from gpu_report import Report, Step
-from gpu_tiles import SWEPT, sweep
-from model_folder import smollm2_folder
-from passages import make_passages
-from timing import host_ms, rates, synchronize, wall_ms
+from passages import QUERY, make_passages
 
 from configs.models import MINI
 from kernels import block_attention
+from measuring.attention_cases import MINILM, MISTRAL, QWEN3, Case, Shape, make_case
+from measuring.attention_peers import affordable, compiled_flex
+from measuring.attention_times import Row, attention_rows, cached_rows, score_row
+from measuring.decoder_systems import MISTRAL_7B, PEERS, TINY, Rank, flops, load_ranker, save_config
+from measuring.encoder_systems import SYSTEMS, quiet
+from measuring.model_folder import smollm2_folder
+from measuring.profile import host_share
+from measuring.report import Report, Step
+from measuring.tiles import SWEPT, sweep
+from measuring.timing import host_ms, rates, synchronize, wall_ms
 
 
 class Part(NamedTuple):
@@ -49,6 +49,7 @@ class Times:
         self.device = device
         self.quick = quick
         self.models = models
+        quiet()
         self.gpu = device.type == "cuda"
         # The CPU multiplies fp32 fastest; a GPU's tensor cores want bf16.
         self.dtype = torch.bfloat16 if self.gpu else torch.float32
@@ -66,7 +67,7 @@ class Times:
         return [
             Part("tiles", 10, [(label(one), partial(self.tiles, *one)) for one in swept]),
             Part("kernels", 10, [(label(one), partial(self.kernels, *one)) for one in shapes]),
-            Part("rerank", 40, [(name, partial(self.decoder, name)) for name in makers("", "")]),
+            Part("rerank", 40, [(name, partial(self.decoder, name)) for name in ("ours", *PEERS)]),
             Part("mini", 15, [(dtype, partial(self.mini, dtype)) for dtype in self._mini_dtypes]),
             # Compiled for half a minute, and once seen to hang: last.
             Part("flex", 60, [(label(one), partial(self.flex, *one)) for one in shapes]),
@@ -101,24 +102,30 @@ class Times:
     def kernels(self, shape: Shape, passages: int) -> None:
         """Every kernel beside the floor, block attention beside SDPA."""
         case, chip, rounds = self._case(shape, passages), self.chip, self.rounds
-        methods = [m for m in affordable(shape, passages, self.device) if m != "flex"]
-        self._tell(attention_rows(case, methods, chip, rounds))
+        for method in affordable(shape, passages, self.device):
+            if method != "flex":
+                self._beside(case, method)
         self._tell([score_row(case, chip, rounds)])
         for row in cached_rows(case, chip, rounds):
             self._tell([row])
         if self.gpu:
             q, k, v, layout, causal = case.q, case.k, case.v, case.layout, shape.causal
-            spent = host_ms(
-                lambda: block_attention(q, k, v, layout, causal=causal), self.device, 50
-            )
-            self.report.row("kernels", what="the host's time of block_attention", shape=shape.name,
-                            N=passages, ms=spent)  # fmt: skip
+            call = partial(block_attention, q, k, v, layout, causal=causal)
+            ms = host_ms(call, self.device, 50)
+            self.report.row("kernels", what="host's time", shape=shape.name, N=passages, ms=ms)
 
     def flex(self, shape: Shape, passages: int) -> None:
         """Block attention beside FlexAttention, whose mask comes from the blocks."""
-        if "flex" in affordable(shape, passages, self.device):
-            case = self._case(shape, passages)
-            self._tell(attention_rows(case, ["flex"], self.chip, self.rounds, self._flex))
+        self._beside(self._case(shape, passages), "flex")
+
+    def _beside(self, case: Case, method: str) -> None:
+        """A peer that does not fit the memory is no failure of ours."""
+        try:
+            flex = self._flex if method == "flex" else None
+            self._tell(attention_rows(case, [method], self.chip, self.rounds, flex))
+        except torch.OutOfMemoryError as error:
+            reason = " ".join(str(error).split())[:200]
+            self.report.skipped("kernels", [f"{method} {case.shape.name} {case.passages}"], reason)
 
     def _tell(self, rows: list[Row]) -> None:
         for row in rows:
@@ -127,30 +134,28 @@ class Times:
     def decoder(self, system: str) -> None:
         """One system of a 7B decoder's shape, from strings to the ranking."""
         shape, device = TINY if self.quick else MISTRAL_7B, str(self.device)
-        with tempfile.TemporaryDirectory() as folder:
-            save_config(shape, Path(folder), smollm2_folder(self.models))
-            work = {}
+        work: dict[tuple[int, int], float] = {}
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            save_config(shape, folder, smollm2_folder(self.models))
             if system == "ours":
-                counter = load_ranker(folder, device)
-                work = {one: flops(counter, shape, make_passages(*one)) for one in self.lists}
-                del counter
-            rank = makers(folder, device)[system]()
+                ranker = load_ranker(folder, device)
+                work = {one: flops(ranker, shape, make_passages(*one)) for one in self.lists}
+                rank: Rank = partial(ranker.rerank, QUERY)
+            else:
+                rank = PEERS[system](folder, device)
+        # Full attention over 500 passages takes seconds.
+        rounds = self.rounds if system == "ours" else 2
         for count, mean in self.lists:
-            passages = make_passages(count, mean)
-            # Full attention over 500 passages takes seconds.
-            rounds = 5 if system == "ours" and not self.quick else 2
-            ms = wall_ms(lambda p=passages: rank(p), self.device, rounds)  # type: ignore[misc]
-            about: dict[str, Any] = {"system": system, "N": count, "tokens": mean, "ms": ms}
+            ms = wall_ms(partial(rank, make_passages(count, mean)), self.device, rounds)
+            row: dict[str, Any] = {"system": system, "N": count, "tokens": mean, "ms": ms}
             if work:
-                done = work[count, mean] / ms / 1e9
-                about |= {"tflops": done, "matrix_share": done * 1e12 / self.chip[0]}
-            self.report.row("rerank", shape="tiny" if self.quick else "7B", **about)
+                rate = work[count, mean] / ms * 1e3
+                row |= {"tflops": rate / 1e12, "matrix_share": rate / self.chip[0]}
+            self.report.row("rerank", shape="tiny" if self.quick else "7B", **row)
         if system == "ours":
-            passages = make_passages(*self.lists[0])
-            host_share(self.report, "rerank", system, lambda: rank(passages), self.device)
-        del rank
-        if self.gpu:
-            torch.cuda.empty_cache()
+            call = partial(rank, make_passages(*self.lists[0]))
+            host_share(self.report, "rerank", system, call, self.device)
 
     def mini(self, dtype: str) -> None:
         """`mini`, without and with a cache, and a CrossEncoder of its shape, in turns."""
@@ -169,11 +174,12 @@ class Times:
                 synchronize(self.device)
                 # The first two warm up.
                 times[name] += [1000 * (time.perf_counter() - start)] * (turn > 1)
+        about = {"dtype": dtype, "N": count, "tokens": mean}
         for name, taken in times.items():
-            peer = zip(times["cross-encoder"], taken, strict=True)
-            self.report.row("mini", system=name, dtype=dtype, N=count, tokens=mean,
-                            ms=statistics.median(taken),
-                            cross_encoder_ratio=statistics.median(a / b for a, b in peer))  # fmt: skip
+            pairs = zip(times["cross-encoder"], taken, strict=True)
+            ratio = statistics.median(peer / own for peer, own in pairs)
+            ms = statistics.median(taken)
+            self.report.row("mini", system=name, **about, ms=ms, cross_encoder_ratio=ratio)
         for name in ("ours", "cached"):
             host_share(self.report, "mini", f"{name} {dtype}", calls[name], self.device)
 

@@ -85,6 +85,14 @@ def full_attention(_: str, device: str, dtype: str) -> Prepare:
     return lambda passages: lambda: run(passages)
 
 
+def quiet() -> None:
+    """Keep transformers from telling at length what it loads."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 SYSTEMS: dict[str, Callable[[str, str, str], Prepare]] = {
     "ours": ours,
     "cached": cached,

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from attention_cases import Case, Shape, layout_of
-from flex_masks import block_mask
-from timing import Call
 from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
 from kernels import BlockLayout
+from measuring.attention_cases import Case, Shape, layout_of
+from measuring.flex_masks import block_mask
+from measuring.timing import Call
 
 
 def dense_mask(layout: BlockLayout, causal: bool) -> torch.Tensor:
@@ -83,10 +83,10 @@ def peer_calls(case: Case, methods: list[str], flex: Any = None) -> dict[str, Ca
 
 
 def affordable(shape: Shape, passages: int, device: torch.device) -> list[str]:
-    """The peers worth waiting for: on the CPU, not those that take minutes or gigabytes."""
+    """The peers worth waiting for: a dense mask not where it takes minutes or all memory."""
     T = layout_of(passages, torch.device("cpu")).num_tokens
     methods = ["per_block_sdpa"]
     square = 4.0 * T**2 * shape.heads * shape.head_size
-    if device.type == "cuda" or square < 3e11:
+    if T < 25_000 if device.type == "cuda" else square < 3e11:
         methods.append("masked_sdpa")
     return [*methods, "flex"]

@@ -3,7 +3,7 @@
 In: a `KernelTask` that names kernel, heads, dtype and implementation. Out: `Finding`s, each the
 largest error over the layouts beside its bound, and the layout that had it.
 
-    check_kernel(KernelTask("attention", MINILM, "bfloat16", "triton", "cuda"))
+    KernelTask("attention", MINILM, "bfloat16", "triton", "cuda").check()
 
 Errors are relative in the Euclidean norm. Bounds are those of `tests/kernels`: a gradient's error
 is a share of the larger of its own and, in attention, the upstream's norm.
@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from attention_cases import MINILM, MISTRAL, SMOLLM2, Shape
 
 from kernels import (
     BlockLayout,
@@ -31,6 +30,8 @@ from kernels import (
     quantize_tokens,
 )
 from kernels.tile_sizes import Tile
+from measuring.attention_cases import MINILM, MISTRAL, SMOLLM2, Shape
+from measuring.workers import Finding
 
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
 SUMS = 1e-5  # log-sum-exps and masses are fp32 whatever the dtype
@@ -81,30 +82,18 @@ class KernelTask(NamedTuple):
         words += [f"tile {tuple(self.tile)}"] if self.tile else []
         return f"{' '.join(words)} ({self.implementation})"
 
-
-class Finding(NamedTuple):
-    """The largest error of one output and its bound; `where` it was found."""
-
-    what: str
-    error: float
-    bound: float
-    where: str
-
-
-def check_kernel(task: KernelTask) -> list[Finding]:
-    """The largest error of each of the kernel's outputs over all layouts."""
-    worst: dict[str, Finding] = {}
-    for name in QUICK if task.quick else LAYOUTS:
-        layout = BlockLayout.build(LAYOUTS[name], device=task.device)
-        for what, error, bound in CHECKS[task.kernel](task, layout):
-            # NaN is the largest error of all.
-            found = Finding(
-                f"{task.name}: {what}", math.inf if error != error else error, bound, name
-            )
-            worst[what] = max(worst.get(what, found), found, key=lambda one: one.error)
-    if torch.device(task.device).type == "cuda":
-        torch.cuda.empty_cache()
-    return list(worst.values())
+    def check(self) -> list[Finding]:
+        """The largest error of each of the kernel's outputs over all layouts."""
+        worst: dict[str, Finding] = {}
+        for name in QUICK if self.quick else LAYOUTS:
+            layout = BlockLayout.build(LAYOUTS[name], device=self.device)
+            for what, error, bound in CHECKS[self.kernel](self, layout):
+                known = math.inf if math.isnan(error) else error
+                found = Finding(f"{self.name}: {what}", known, bound, name)
+                worst[what] = max(worst.get(what, found), found, key=lambda one: one.error)
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()
+        return list(worst.values())
 
 
 Errors = Iterator[tuple[str, float, float]]
@@ -231,8 +220,11 @@ def kernel_tasks(device: str, quick: bool) -> list[KernelTask]:
 
 
 def interpreted_tasks(device: str) -> list[KernelTask]:
-    """One tiny shape in Triton's interpreter, in the dtype that is fastest there."""
-    return _tasks("triton", device, True, (TINY,), ("float32",))
+    """One tiny shape in Triton's interpreter, in the dtype that is fastest there, and a tile."""
+    tile = KernelTask(
+        "tile", TINY, "float32", "triton", device, quick=True, tile=Tile(32, 16, 16, 4, 2)
+    )
+    return [*_tasks("triton", device, True, (TINY,), ("float32",)), tile]
 
 
 def _tasks(

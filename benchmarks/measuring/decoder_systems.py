@@ -1,14 +1,14 @@
 """A reranker of a decoder's shape and its peers, with random weights: they change no time.
 
-In: a shape. Out: what loads each system, and the work of one rerank.
+In: a shape. Out: our ranker (the layers up to l*, 20 of 32; block attention, no decoding), what
+loads its peers, and the work of one rerank.
 
-    ours     BlockRanker: the layers up to l* (20 of 32), block attention, no decoding
-    decoded  AnswerDecoder: block attention through all layers, every passage's number scored
     full     the same model reading the prompt as one causal sequence (scaled_dot_product_attention)
              and decoding four tokens
+    decoded  AnswerDecoder: block attention through all layers, every passage's number scored
 
-    rank = makers(folder, "cuda")["ours"]()
-    rank(make_passages(100, 100))
+    save_config(MISTRAL_7B, folder, smollm2_folder(None))
+    load_ranker(folder, "cuda").rerank(QUERY, make_passages(100, 100))
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from model_folder import random_weights
 from passages import QUERY
+
+from measuring.model_folder import random_weights
 
 
 class Decoder(NamedTuple):
@@ -61,32 +62,15 @@ def save_config(shape: Decoder, folder: Path, tokenizer: Path) -> None:
     words.save_pretrained(folder)
 
 
-def load_ranker(folder: str, device: str) -> Any:
+def load_ranker(folder: Path, device: str) -> Any:
     """Our ranker, which may read the whole prompt at once."""
     from rerank import BlockRanker
 
     with random_weights(device):
-        return BlockRanker.from_pretrained(folder, device, _DTYPE, max_tokens=1 << 20)
+        return BlockRanker.from_pretrained(str(folder), device, _DTYPE, max_tokens=1 << 20)
 
 
-def makers(folder: str, device: str) -> dict[str, Callable[[], Rank]]:
-    """What loads each system; one is on the device at a time."""
-
-    def ours() -> Rank:
-        ranker = load_ranker(folder, device)
-        return lambda passages: ranker.rerank(QUERY, passages)
-
-    def decoded() -> Rank:
-        from rerank.answers.decoding import AnswerDecoder
-
-        with random_weights(device):
-            decoder = AnswerDecoder.from_pretrained(folder, device, _DTYPE)
-        return lambda passages: decoder.rerank(QUERY, passages)
-
-    return {"ours": ours, "decoded": decoded, "full": lambda: full_attention(folder, device)}
-
-
-def full_attention(folder: str, device: str) -> Rank:
+def full(folder: Path, device: str) -> Rank:
     """All blocks in one causal sequence, then a greedy answer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -110,6 +94,18 @@ def full_attention(folder: str, device: str) -> Rank:
             )
 
     return run
+
+
+def decoded(folder: Path, device: str) -> Rank:
+    """Every layer and the head, for the passages' numbers as answers."""
+    from rerank.answers.decoding import AnswerDecoder
+
+    with random_weights(device):
+        decoder = AnswerDecoder.from_pretrained(str(folder), device, _DTYPE)
+    return lambda passages: decoder.rerank(QUERY, passages)
+
+
+PEERS: dict[str, Callable[[Path, str], Rank]] = {"full": full, "decoded": decoded}
 
 
 def flops(ranker: Any, shape: Decoder, passages: list[str]) -> float:

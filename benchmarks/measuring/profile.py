@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from gpu_report import Report
-from timing import Call, synchronize, wall_ms
+
+from measuring.report import Report
+from measuring.timing import Call, synchronize, wall_ms
 
 _SHOWN = 12
 

@@ -12,14 +12,23 @@ H100 showed to be slower: (64, 128), (128, 128), (256, 64) rows by keys, and two
 from __future__ import annotations
 
 import torch
-from attention_cases import MINILM, MISTRAL, QWEN3, SMOLLM2, Case, Shape, attention_work, floor_ms
-from attention_times import Chip
-from gpu_report import Report
-from kernel_checks import KernelTask
-from timing import seconds
 
 from kernels.tile_sizes import Tile, attention_bytes, forward_tile, power_of_two
 from kernels.triton_launch import shared_memory
+from measuring.attention_cases import (
+    MINILM,
+    MISTRAL,
+    QWEN3,
+    SMOLLM2,
+    Case,
+    Shape,
+    attention_work,
+    floor_ms,
+)
+from measuring.attention_times import Chip
+from measuring.kernel_checks import KernelTask
+from measuring.report import Report
+from measuring.timing import seconds
 
 # The first four by what an H100 showed: they decide the table.
 SWEPT = (
@@ -47,14 +56,13 @@ def candidates(shape: Shape, dtype: torch.dtype, device: torch.device) -> list[T
     return found
 
 
-def tile_tasks(dtype: torch.dtype, device: torch.device) -> list[KernelTask]:
-    """Every candidate of every shape, to be checked: what is wrong need not be fast."""
-    name = str(dtype).removeprefix("torch.")
+def tile_tasks(device: torch.device) -> list[KernelTask]:
+    """Every candidate of every shape in bf16, to be checked: what is wrong need not be fast."""
     shapes = dict.fromkeys(shape for shape, _ in SWEPT)
     return [
-        KernelTask("tile", shape, name, "triton", str(device), tile=tile)
+        KernelTask("tile", shape, "bfloat16", "triton", str(device), tile=tile)
         for shape in shapes
-        for tile in candidates(shape, dtype, device)
+        for tile in candidates(shape, torch.bfloat16, device)
     ]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +91,8 @@ class Report:
             try:
                 with _at_most(self.left_s):
                     step()
+            except StepTimeoutError as error:
+                self.skipped(part, [name], str(error))
             except Exception as error:
                 self.failed(part, name, error)
             longest = max(longest, time.monotonic() - begun)
@@ -119,8 +120,3 @@ def _short(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name}={_short(part)}" for name, part in value.items())
     return str(value)
-
-
-def complain(message: str) -> None:
-    """Say something that is no row."""
-    print(message, file=sys.stderr, flush=True)
