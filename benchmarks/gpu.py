@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
 
     device = torch.device(chosen_device(options.device, options.quick))
     use_models(options.models)
-    faulthandler.dump_traceback_later(60 * options.minutes + _GRACE, exit=True)
+    faulthandler.dump_traceback_later(60 * options.minutes + _GRACE, exit=True, file=sys.__stderr__)
     try:
         report = Report(options.minutes, options.out, options.json)
         report.row("about", **about(device, options.commit))

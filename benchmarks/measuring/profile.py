@@ -29,7 +29,8 @@ def busy(call: Call, device: torch.device) -> tuple[float, dict[str, float]]:
     kernels: Counter[str] = Counter()
     spans = []
     for event in profiler.events() or ():
-        if event.device_type == torch.autograd.DeviceType.CUDA and event.time_range.end:
+        named = getattr(event, "is_user_annotation", False)
+        if event.device_type == torch.autograd.DeviceType.CUDA and not named:
             start, end = event.time_range.start, event.time_range.end
             spans.append((start, end))
             kernels[event.name] += (end - start) / 1e3

@@ -10,6 +10,7 @@ how many checks failed. A run that is cut off has told all before it.
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,8 @@ from typing import Any
 Step = tuple[str, Callable[[], object]]
 
 
-class StepTimeoutError(Exception):
-    """A step took what was left of the budget."""
+class StepTimeoutError(BaseException):
+    """A step took what was left of the budget; nothing it calls may take that for its own error."""
 
 
 class Report:
@@ -62,7 +63,9 @@ class Report:
         passed = error <= bound
         self.failures += not passed
         verdict = "ok" if passed else "FAILED"
-        self.row(part, check=verdict, what=what, error=error, bound=bound, **more)
+        # JSON knows no infinity.
+        shown = error if math.isfinite(error) else str(error)
+        self.row(part, check=verdict, what=what, error=shown, bound=bound, **more)
 
     def failed(self, part: str, what: str, error: BaseException) -> None:
         """Tell what broke, and go on."""

@@ -161,10 +161,12 @@ class Times:
         """`mini`, without and with a cache, and a CrossEncoder of its shape, in turns."""
         count, mean = self.lists[0]
         passages = make_passages(count, mean)
-        calls = {
-            name: SYSTEMS[name](MINI, str(self.device), dtype)(passages)
-            for name in ("ours", "cached", "cross-encoder")
-        }
+        calls = {}
+        for name in ("ours", "cached", "cross-encoder"):
+            try:
+                calls[name] = SYSTEMS[name](MINI, str(self.device), dtype)(passages)
+            except ImportError as error:
+                self.report.skipped("mini", [name], str(error))
         times: dict[str, list[float]] = {name: [] for name in calls}
         for turn in range(2 + self.rounds):
             for name, call in calls.items():
@@ -174,12 +176,13 @@ class Times:
                 synchronize(self.device)
                 # The first two warm up.
                 times[name] += [1000 * (time.perf_counter() - start)] * (turn > 1)
-        about = {"dtype": dtype, "N": count, "tokens": mean}
+        about: dict[str, Any] = {"dtype": dtype, "N": count, "tokens": mean}
         for name, taken in times.items():
-            pairs = zip(times["cross-encoder"], taken, strict=True)
-            ratio = statistics.median(peer / own for peer, own in pairs)
-            ms = statistics.median(taken)
-            self.report.row("mini", system=name, **about, ms=ms, cross_encoder_ratio=ratio)
+            row = about | {"ms": statistics.median(taken)}
+            if peers := times.get("cross-encoder"):
+                ratios = (peer / own for peer, own in zip(peers, taken, strict=True))
+                row["cross_encoder_ratio"] = statistics.median(ratios)
+            self.report.row("mini", system=name, **row)
         for name in ("ours", "cached"):
             host_share(self.report, "mini", f"{name} {dtype}", calls[name], self.device)
 
