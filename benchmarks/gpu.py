@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
         if "check" in options.parts:
             check(report, device, options)
         measure(report, device, options)
-        report.row("end", failures=report.failures)
+        report.row("end", passed=report.passed, failures=report.failures)
     finally:
         faulthandler.cancel_dump_traceback_later()
     if report.failures:

@@ -7,6 +7,7 @@ In: a `Case`. Out: calls without arguments, to be timed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from kernels import BlockLayout
 from measuring.attention_cases import Case, Shape, layout_of
 from measuring.flex_masks import block_mask
-from measuring.timing import Call
+
+Attention = Callable[[], torch.Tensor]
 
 
 def dense_mask(layout: BlockLayout, causal: bool) -> torch.Tensor:
@@ -61,11 +63,11 @@ def compiled_flex(device: torch.device) -> Any:
     return torch.compile(flex_attention, dynamic=device.type == "cpu")
 
 
-def peer_calls(case: Case, methods: list[str], flex: Any = None) -> dict[str, Call]:
-    """A call for each of `methods`; `flex` is what `compiled_flex` gave."""
+def peer_calls(case: Case, methods: list[str], flex: Any = None) -> dict[str, Attention]:
+    """A call for each of `methods`, to [1,H,T,D] or [H,T,D]; `flex` is `compiled_flex`'s."""
     q, k, v = case.head_major
     layout, causal = case.layout, case.shape.causal
-    calls: dict[str, Call] = {}
+    calls: dict[str, Attention] = {}
     if "masked_sdpa" in methods:
         mask = dense_mask(layout, causal)
         calls["masked_sdpa"] = lambda: scaled_dot_product_attention(

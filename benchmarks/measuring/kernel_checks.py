@@ -78,7 +78,8 @@ class KernelTask(NamedTuple):
         _, heads, kv_heads, size, causal = self.shape
         words = [self.kernel, self.dtype, f"{heads}/{kv_heads} heads of {size}"]
         words += ["causal"] * (causal and self.kernel != "score")
-        words += [f"{self.bits} bits"] * (self.kernel == "cached")
+        if self.kernel == "cached":
+            words.append("unquantized" if self.bits == 16 else f"{self.bits} bits")
         words += [f"tile {tuple(self.tile)}"] if self.tile else []
         return f"{' '.join(words)} ({self.implementation})"
 

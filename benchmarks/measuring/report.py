@@ -27,9 +27,10 @@ class StepTimeoutError(BaseException):
 
 
 class Report:
-    """Rows of one run of at most `minutes`; `failures` counts checks and steps that failed."""
+    """Rows of one run of at most `minutes`; `passed` counts checks, `failures` steps as well."""
 
     def __init__(self, minutes: float, out: Path | None = None, as_json: bool = False) -> None:
+        self.passed = 0
         self.failures = 0
         self._start = time.monotonic()
         self._budget = 60 * minutes
@@ -61,6 +62,7 @@ class Report:
     def check(self, part: str, what: str, error: float, bound: float, **more: Any) -> None:
         """Tell the largest `error` beside its `bound`; beyond it, or NaN, is a failure."""
         passed = error <= bound
+        self.passed += passed
         self.failures += not passed
         verdict = "ok" if passed else "FAILED"
         # JSON knows no infinity.

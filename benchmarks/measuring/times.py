@@ -20,10 +20,11 @@ from passages import QUERY, make_passages
 from configs.models import MINI
 from kernels import block_attention
 from measuring.attention_cases import MINILM, MISTRAL, QWEN3, Case, Shape, make_case
-from measuring.attention_peers import affordable, compiled_flex
+from measuring.attention_peers import affordable, compiled_flex, peer_calls
 from measuring.attention_times import Row, attention_rows, cached_rows, score_row
 from measuring.decoder_systems import MISTRAL_7B, PEERS, TINY, Rank, flops, load_ranker, save_config
 from measuring.encoder_systems import SYSTEMS, quiet
+from measuring.kernel_checks import TOLERANCE, relative_error
 from measuring.model_folder import smollm2_folder
 from measuring.profile import host_share
 from measuring.report import Report, Step
@@ -49,7 +50,6 @@ class Times:
         self.device = device
         self.quick = quick
         self.models = models
-        quiet()
         self.gpu = device.type == "cuda"
         # The CPU multiplies fp32 fastest; a GPU's tensor cores want bf16.
         self.dtype = torch.bfloat16 if self.gpu else torch.float32
@@ -119,13 +119,22 @@ class Times:
         self._beside(self._case(shape, passages), "flex")
 
     def _beside(self, case: Case, method: str) -> None:
-        """A peer that does not fit the memory is no failure of ours."""
+        """A peer that computes the same; one that does not fit the memory is no failure of ours."""
+        name = f"{method} {case.shape.name} {case.passages}"
+        flex = self._flex if method == "flex" else None
         try:
-            flex = self._flex if method == "flex" else None
+            (peer,) = peer_calls(case, [method], flex).values()
+            self._same(name, case, peer())
             self._tell(attention_rows(case, [method], self.chip, self.rounds, flex))
         except torch.OutOfMemoryError as error:
-            reason = " ".join(str(error).split())[:200]
-            self.report.skipped("kernels", [f"{method} {case.shape.name} {case.passages}"], reason)
+            self.report.skipped("kernels", [name], " ".join(str(error).split())[:200])
+
+    def _same(self, name: str, case: Case, theirs: torch.Tensor) -> None:
+        """Both may be off by what a check of one of them allows."""
+        ours = block_attention(case.q, case.k, case.v, case.layout, causal=case.shape.causal)
+        found = theirs.reshape(-1, *theirs.shape[-2:]).transpose(0, 1)
+        bound = 2 * TOLERANCE[_name(self.dtype)]
+        self.report.check("kernels", f"{name} against ours", relative_error(found, ours), bound)
 
     def _tell(self, rows: list[Row]) -> None:
         for row in rows:
@@ -133,6 +142,7 @@ class Times:
 
     def decoder(self, system: str) -> None:
         """One system of a 7B decoder's shape, from strings to the ranking."""
+        quiet()
         shape, device = TINY if self.quick else MISTRAL_7B, str(self.device)
         work: dict[tuple[int, int], float] = {}
         with tempfile.TemporaryDirectory() as name:
@@ -159,6 +169,7 @@ class Times:
 
     def mini(self, dtype: str) -> None:
         """`mini`, without and with a cache, and a CrossEncoder of its shape, in turns."""
+        quiet()
         count, mean = self.lists[0]
         passages = make_passages(count, mean)
         calls = {}
