@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -53,15 +54,16 @@ class ModelTask(NamedTuple):
 
     @property
     def _without_weights(self) -> bool:
-        folder = smollm2_folder(self.models) if self.model == SMOLLM2 else None
-        return folder is not None and not (folder / "model.safetensors").is_file()
+        if self.model != SMOLLM2 or self.models is None:
+            return False
+        return not (smollm2_folder(self.models) / "model.safetensors").is_file()
 
     def ranker(self, device: str, dtype: str) -> BlockRanker:
         """The model on `device`."""
         if self.model == SMOLLM2 and self.models:
             folder = str(smollm2_folder(self.models))
             settings = settings_for(SMOLLM2, folder, "decoder")
-            with random_weights("cpu", _SPREAD):
+            with random_weights("cpu", _SPREAD) if self._without_weights else nullcontext():
                 return BlockRanker(
                     load_backbone(folder, device=device, dtype=dtype, settings=settings)
                 )
