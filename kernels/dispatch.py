@@ -1,6 +1,6 @@
 """Which implementation of an operation runs: the plain reference, the CPU path or Triton.
 
-In: a device and, if the caller forces one, a name. Out: the name that will run.
+In: a device and, if the caller forces one, a name. Out: the name that will run, or its module.
 
     chosen_implementation(torch.device("cpu"))  # 'cpu'
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 from typing import Literal, get_args
 
 import torch
@@ -70,4 +72,27 @@ def chosen_implementation(
         return "triton"
     raise ValueError(
         f"unknown implementation {implementation!r}: choose one of {', '.join(IMPLEMENTATIONS)}"
+    )
+
+
+def chosen_module(
+    operation: str,
+    q: torch.Tensor,
+    kv_heads: int,
+    fits: Callable[..., bool],
+    implementation: str | None,
+) -> ModuleType:
+    """The module of the package `operation` that runs for queries `q` [T,Hq,D] and `kv_heads`.
+
+    `fits(D, dtype, group, shared=bytes)` says whether Triton has tiles, as those of
+    `kernels.tile_sizes` do. ValueError as `chosen_implementation`.
+    """
+    _, Hq, D = q.shape
+
+    def fits_here(shared: int) -> bool:
+        return fits(D, q.dtype, Hq // kv_heads, shared=shared)
+
+    # Only what runs is imported: Triton is not installed everywhere.
+    return import_module(
+        f"{operation}.{chosen_implementation(q.device, implementation, fits_here)}"
     )

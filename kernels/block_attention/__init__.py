@@ -10,13 +10,13 @@ where asked, the log-sum-exp of each row's logits [Hq,T]. Cost is linear in the 
 from __future__ import annotations
 
 from functools import partial
-from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, overload
 
 import torch
 
-from kernels.dispatch import chosen_implementation, in_autocast_dtype
+from kernels.block_attention import reference
+from kernels.dispatch import chosen_module, in_autocast_dtype
 from kernels.layout import BlockLayout
 from kernels.tile_sizes import attention_fits
 
@@ -80,25 +80,23 @@ def block_attention(
     ValueError for shapes, dtypes or devices that do not fit together.
     """
     q, k, v = (in_autocast_dtype(tensor) for tensor in (q, k, v))
-    check_inputs(q, k, v, layout)
+    check_inputs(q, k, v, layout.num_tokens)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     backward = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    fits = partial(attention_fits, q.shape[2], q.dtype, q.shape[1] // k.shape[1], backward)
-    chosen = chosen_implementation(q.device, implementation, fits)
-    if chosen == "reference":
-        from kernels.block_attention import reference
-
+    fits = partial(attention_fits, backward=backward)
+    module = chosen_module(__name__, q, k.shape[1], fits, implementation)
+    if module is reference:
         o, lse = reference.forward(q, k, v, layout, scale, causal)
         lse = lse.detach()
     elif backward:
-        o, lse = _BlockAttention.apply(q, k, v, layout, scale, causal, _module(chosen))
+        o, lse = _BlockAttention.apply(q, k, v, layout, scale, causal, module)
     else:
-        o, lse = _module(chosen).forward(q, k, v, layout, scale, causal)
+        o, lse = module.forward(q, k, v, layout, scale, causal)
     return (o, lse) if return_lse else o
 
 
-def check_inputs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: BlockLayout) -> None:
-    """Raise ValueError where q, k, v and the layout do not fit together."""
+def check_inputs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, num_tokens: int) -> None:
+    """Raise ValueError where q, k, v and the layout's number of tokens do not fit together."""
     if q.dim() != 3 or k.dim() != 3 or k.shape != v.shape:
         raise ValueError(
             "q must be [T,Hq,D], k and v [T,Hkv,D]; "
@@ -109,17 +107,12 @@ def check_inputs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Bloc
             "q and k must agree in tokens and head size, and the key heads divide the query heads; "
             f"got q {tuple(q.shape)} and k {tuple(k.shape)}"
         )
-    if q.shape[0] != layout.num_tokens:
-        raise ValueError(f"q has {q.shape[0]} tokens and the layout {layout.num_tokens}")
+    if q.shape[0] != num_tokens:
+        raise ValueError(f"q has {q.shape[0]} tokens and the layout {num_tokens}")
     if not (q.dtype == k.dtype == v.dtype and q.is_floating_point()):
         raise ValueError(f"q, k, v must share a float dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
     if not (q.device == k.device == v.device):
         raise ValueError(f"q, k, v lie on {q.device}, {k.device}, {v.device}: move them together")
-
-
-def _module(chosen: str) -> ModuleType:
-    # Only what runs is imported: Triton is not installed everywhere.
-    return import_module(f"{__name__}.{chosen}")
 
 
 class _BlockAttention(torch.autograd.Function):

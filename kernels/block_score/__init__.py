@@ -11,14 +11,13 @@ request: mass_b = exp(lse_b - lse_all) (BlockRank, arXiv 2510.05396, section 4).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 
-from kernels.dispatch import chosen_implementation
+from kernels.block_score import cpu, reference
+from kernels.dispatch import chosen_module
 from kernels.exact import exact_logsumexp
 from kernels.layout import BlockLayout
 from kernels.tile_sizes import score_fits
@@ -59,15 +58,12 @@ def block_score(
     """
     requests = check_inputs(q, k, layout, signal_request, key_mask)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    fits = partial(score_fits, q.shape[2], q.dtype, q.shape[1] // k.shape[1])
-    chosen = chosen_implementation(q.device, implementation, fits)
-    if chosen == "reference":
-        from kernels.block_score import reference
-
+    module = chosen_module(__name__, q, k.shape[1], score_fits, implementation)
+    if module is reference:
         return BlockScores(*reference.forward(q, k, layout, requests, scale, key_mask))
     # The sums are fp32 by contract; autocast would round the matrix products inside them.
     with torch.autocast(q.device.type, enabled=False):
-        scores = _BlockScore.apply(q, k, layout, requests, scale, key_mask, _module(chosen))
+        scores = _BlockScore.apply(q, k, layout, requests, scale, key_mask, module)
     return BlockScores(*scores)
 
 
@@ -85,8 +81,6 @@ def token_mass(
     Arguments as `block_score`. A head's values over one request sum to 1; tokens outside passages,
     masked ones and those of requests without a signal token have 0. For highlights: no gradient.
     """
-    from kernels.block_score import cpu
-
     requests = check_inputs(q, k, layout, signal_request, key_mask)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     q, k = q.detach(), k.detach()
@@ -148,11 +142,6 @@ def requests_of(
             f"the layout has {num_requests}, counted from 0"
         )
     return requests
-
-
-def _module(chosen: str) -> ModuleType:
-    # Only what runs is imported: Triton is not installed everywhere.
-    return import_module(f"{__name__}.{chosen}")
 
 
 class _BlockScore(torch.autograd.Function):

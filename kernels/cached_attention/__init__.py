@@ -11,14 +11,14 @@ cache. Out: as `block_attention` and `block_score`, for the query blocks alone. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from importlib import import_module
 
 import torch
 
+from kernels.block_attention import check_inputs
 from kernels.block_score import BlockScores, mass, requests_of
+from kernels.block_score import reference as score_reference
 from kernels.cached_attention.layout import CachedLayout
-from kernels.dispatch import chosen_implementation
+from kernels.dispatch import chosen_module
 from kernels.quantized import QuantizedTokens
 from kernels.tile_sizes import cached_fits, score_fits
 
@@ -44,11 +44,16 @@ def cached_attention(
 
     Raises ValueError for shapes, dtypes, devices or spans that do not fit together.
     """
-    _check(q, k, v, cached_k, cached_v, layout)
+    check_inputs(q, k, v, layout.num_queries)
+    for cached in (cached_k, cached_v):
+        _check_pool(q, cached, layout)
+        if cached.shape[1:] != k.shape[1:] or cached.bits != cached_k.bits:
+            raise ValueError(
+                f"the cache must be [Tc,{k.shape[1]},{k.shape[2]}], keys and values in the same "
+                f"bits; got {tuple(cached.shape)} in {cached.bits} and {cached_k.bits} bits"
+            )
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    fits = partial(cached_fits, q.shape[2], q.dtype, q.shape[1] // k.shape[1])
-    chosen = chosen_implementation(q.device, implementation, fits)
-    module = import_module(f"{__name__}.{chosen}")
+    module = chosen_module(__name__, q, k.shape[1], cached_fits, implementation)
     result: tuple[torch.Tensor, torch.Tensor] = module.forward(
         q, k, v, cached_k, cached_v, layout, scale, causal
     )
@@ -70,42 +75,12 @@ def cached_block_score(
     _check_pool(q, cached_k, layout)
     requests = requests_of(signal_request, q.shape[0], len(layout.spans))
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    fits = partial(score_fits, q.shape[2], q.dtype, q.shape[1] // cached_k.shape[1])
-    chosen = chosen_implementation(q.device, implementation, fits)
-    if chosen == "reference":
-        from kernels.block_score import reference
-
+    module = chosen_module("kernels.block_score", q, cached_k.shape[1], score_fits, implementation)
+    if module is score_reference:
         keys = cached_k.tokens(slice(None)).to(q.dtype)
-        return BlockScores(*reference.forward(q, keys, layout, requests, scale, key_mask))
-    module = import_module(f"kernels.block_score.{chosen}")
+        return BlockScores(*score_reference.forward(q, keys, layout, requests, scale, key_mask))
     lse = module.log_sum_exp(q, cached_k, layout, requests, scale, key_mask)
     return BlockScores(lse, mass(lse))
-
-
-def _check(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    cached_k: QuantizedTokens,
-    cached_v: QuantizedTokens,
-    layout: CachedLayout,
-) -> None:
-    if q.dim() != 3 or k.shape != v.shape or (q.shape[0], q.shape[2]) != (k.shape[0], k.shape[2]):
-        raise ValueError(
-            "q must be [Tq,Hq,D], k and v [Tq,Hkv,D]; "
-            f"got {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
-        )
-    if q.shape[0] != layout.num_queries:
-        raise ValueError(f"q has {q.shape[0]} tokens and the layout {layout.num_queries}")
-    if not (q.dtype == k.dtype == v.dtype and q.is_floating_point()):
-        raise ValueError(f"q, k, v must share a float dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
-    for cached in (cached_k, cached_v):
-        _check_pool(q, cached, layout)
-        if cached.shape[1:] != k.shape[1:] or cached.bits != cached_k.bits:
-            raise ValueError(
-                f"the cache must be [Tc,{k.shape[1]},{k.shape[2]}], keys and values in the same "
-                f"bits; got {tuple(cached.shape)} in {cached.bits} and {cached_k.bits} bits"
-            )
 
 
 def _check_pool(q: torch.Tensor, cached: QuantizedTokens, layout: CachedLayout) -> None:
