@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from kernels.layout import PassageSpans
 from kernels.tile_sizes import Tile
 
 # Shared memory of an H100's block: the interpreter, which has no limit, takes its tiles.
@@ -63,6 +64,16 @@ def fitting(tile: Tile | None, q: torch.Tensor) -> Tile:
             "the Triton kernels can't take it, and implementation 'reference' can"
         )
     return tile
+
+
+def check_readable(layout: PassageSpans, q: torch.Tensor, *others: torch.Tensor) -> None:
+    """Raise ValueError for what the Triton kernels cannot read."""
+    if q.dtype == torch.float64:
+        raise ValueError("the Triton kernels take fp32, fp16 and bf16: float64 needs 'reference'")
+    if layout.device != q.device:
+        raise ValueError(f"the layout lies on {layout.device} and q on {q.device}: build it there")
+    if any(x.stride(2) != 1 for x in (q, *others)):
+        raise ValueError("the last dimension of queries, keys and values must be contiguous")
 
 
 @lru_cache

@@ -19,7 +19,7 @@ from kernels.dispatch import triton_is_interpreted
 from kernels.layout import BlockLayout
 from kernels.tile_sizes import Tile, backward_tile, forward_tile
 from kernels.tiles import key_tiles, row_tiles
-from kernels.triton_launch import Launch, fitting, shared_memory
+from kernels.triton_launch import Launch, check_readable, fitting, shared_memory
 
 
 class ForwardLaunches(NamedTuple):
@@ -36,6 +36,27 @@ class BackwardLaunches(NamedTuple):
     grad_kv: Launch
     sum_q: Launch
     sum_kv: Launch
+
+
+class Results(NamedTuple):
+    """o [T,Hq,D] in q's dtype and lse [Hq,T], and slots for partial ones; all but o in fp32."""
+
+    o: torch.Tensor
+    lse: torch.Tensor
+    part_o: torch.Tensor
+    part_lse: torch.Tensor
+
+    @classmethod
+    def empty(cls, q: torch.Tensor, kv_heads: int, num_slots: int, tile: Tile) -> Results:
+        """Room for what queries `q` give in tiles of `tile`."""
+        new: dict[str, Any] = {"dtype": torch.float32, "device": q.device}
+        slots = (num_slots, kv_heads, tile.BLOCK_M)
+        return cls(
+            torch.empty(q.shape, dtype=q.dtype, device=q.device),
+            torch.empty((q.shape[1], q.shape[0]), **new),
+            torch.empty((*slots, tile.BLOCK_D), **new),
+            torch.empty(slots, **new),
+        )
 
 
 def forward_launches(tile: Tile, D: int, group: int, causal: bool) -> ForwardLaunches:
@@ -67,26 +88,36 @@ def forward(
     tile: Tile | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """o [T,Hq,D] in q's dtype and lse fp32 [Hq,T]; `tile` overrides the tile sizes."""
-    _check(q, k, v, layout)
-    T, Hq, D = q.shape
+    check_readable(layout, q, k, v)
+    _, Hq, D = q.shape
     Hkv = k.shape[1]
     group = Hq // Hkv
     tile = tile or fitting(forward_tile(D, q.dtype, group, shared_memory(q.device)), q)
     launches = forward_launches(tile, D, group, causal)
     table = row_tiles(layout, causal, tile.BLOCK_M // group)
-    o = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    lse = torch.empty((Hq, T), dtype=torch.float32, device=q.device)
-    slots = (table.num_slots, Hkv, tile.BLOCK_M)
-    part_o = torch.empty((*slots, tile.BLOCK_D), dtype=torch.float32, device=q.device)
-    part_lse = torch.empty(slots, dtype=torch.float32, device=q.device)
-    if len(table.tiles):
-        launches.attend[(len(table.tiles), Hkv)](
-            q, k, v, o, lse, part_o, part_lse, table.tiles, scale,
-            *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], T, Hkv,
-        )  # fmt: skip
-    if table.num_slots:
-        launches.merge[(len(table.merges), Hkv)](part_o, part_lse, o, lse, table.merges, T, Hkv)
-    return o, lse
+    results = Results.empty(q, Hkv, table.num_slots, tile)
+    attend(launches, q, k, v, results, table.tiles, table.merges, scale)
+    return results.o, results.lse
+
+
+def attend(
+    launches: ForwardLaunches,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    results: Results,
+    tiles: torch.Tensor,
+    merges: torch.Tensor,
+    scale: float,
+) -> None:
+    """Fill the results of `tiles`, then those that `merges` make of slots."""
+    T, Hkv, _ = k.shape
+    if len(tiles):
+        strides = [s for x in (q, k, v) for s in x.stride()[:2]]
+        launches.attend[(len(tiles), Hkv)](q, k, v, *results, tiles, scale, *strides, T, Hkv)
+    if len(merges):
+        o, lse, *parts = results
+        launches.merge[(len(merges), Hkv)](*parts, o, lse, merges, T, Hkv)
 
 
 def backward(
@@ -135,12 +166,3 @@ def backward(
         for part, grad in ((part_k, grad_k), (part_v, grad_v)):
             launches.sum_kv[(len(keys.merges), Hkv)](part, grad, keys.merges, Hkv)
     return grad_q, grad_k, grad_v
-
-
-def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: BlockLayout) -> None:
-    if q.dtype == torch.float64:
-        raise ValueError("the Triton kernels take fp32, fp16 and bf16: float64 needs 'reference'")
-    if layout.device != q.device:
-        raise ValueError(f"the layout lies on {layout.device} and q on {q.device}: use layout.to()")
-    if any(x.stride(2) != 1 for x in (q, k, v)):
-        raise ValueError("the last dimension of q, k and v must be contiguous")

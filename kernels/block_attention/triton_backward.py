@@ -11,7 +11,7 @@ through the tokens that see them. Nothing is added atomically: split tiles write
 import triton
 import triton.language as tl
 
-from kernels.block_attention.triton_forward import LOG2E, dot, read_tile
+from kernels.block_attention.triton_forward import LOG2E, dot, grouped_rows, read_tile, slot_rows
 
 
 @triton.jit
@@ -49,11 +49,8 @@ def grad_q_kernel(
     """One tile of tokens, one key head: write grad_q (or a slot of part) and delta."""
     start, end, own_start, own_end, far_start, far_end, slot = read_tile(table, tl.program_id(0))
     kv_head = tl.program_id(1).to(tl.int64)
-    m = tl.arange(0, BLOCK_M)
+    token, head, real = grouped_rows(start, end, kv_head, G, BLOCK_M)
     d = tl.arange(0, BLOCK_D)
-    token = start + m // G
-    real = (token < end) & (m < BLOCK_M // G * G)
-    head = kv_head * G + m % G
     write = real[:, None] & (d < D)[None, :]
     at = token.to(tl.int64)
     q_at = at * stride_qt + head * stride_qh
@@ -80,7 +77,7 @@ def grad_q_kernel(
     if slot < 0:
         tl.store(grad_q + o_at[:, None] + d[None, :], acc.to(grad_q.dtype.element_ty), mask=write)
     else:
-        row = (slot.to(tl.int64) * Hkv + kv_head) * BLOCK_M + m
+        row = slot_rows(slot, kv_head, Hkv, BLOCK_M)
         tl.store(part + row[:, None] * BLOCK_D + d[None, :], acc)
 
 
@@ -92,12 +89,9 @@ def walk_rows_grad_kv(
     CAUSAL: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """Add what tokens [start, end) contribute to the gradients of a tile of keys and values."""
-    m = tl.arange(0, BLOCK_M)
     d = tl.arange(0, BLOCK_D)
-    head = kv_head * G + m % G
     for first in range(start, end, BLOCK_M // G):
-        token = first + m // G
-        real = (token < end) & (m < BLOCK_M // G * G)
+        token, head, real = grouped_rows(first, end, kv_head, G, BLOCK_M)
         read = real[:, None] & (d < D)[None, :]
         at = token.to(tl.int64)
         q_at = at * stride_qt + head * stride_qh
@@ -127,9 +121,8 @@ def grad_kv_kernel(
     """One tile of keys, one key head: write grad_k and grad_v, or a slot of part_k and part_v."""
     start, end, own_start, own_end, far_start, far_end, slot = read_tile(table, tl.program_id(0))
     kv_head = tl.program_id(1).to(tl.int64)
-    n = tl.arange(0, BLOCK_N)
     d = tl.arange(0, BLOCK_D)
-    key = start + n
+    key = start + tl.arange(0, BLOCK_N)
     write = (key < end)[:, None] & (d < D)[None, :]
     at = key.to(tl.int64)[:, None]
     keys = tl.load(k + at * stride_kt + kv_head * stride_kh + d[None, :], mask=write, other=0.0)
@@ -152,7 +145,7 @@ def grad_kv_kernel(
         tl.store(grad_k + kv_at, acc_k.to(grad_k.dtype.element_ty), mask=write)
         tl.store(grad_v + kv_at, acc_v.to(grad_v.dtype.element_ty), mask=write)
     else:
-        row = ((slot.to(tl.int64) * Hkv + kv_head) * BLOCK_N + n)[:, None] * BLOCK_D + d[None, :]
+        row = slot_rows(slot, kv_head, Hkv, BLOCK_N)[:, None] * BLOCK_D + d[None, :]
         tl.store(part_k + row, acc_k)
         tl.store(part_v + row, acc_v)
 
@@ -170,15 +163,13 @@ def sum_kernel(
     start = tl.load(entry)
     end = tl.load(entry + 1)
     kv_head = tl.program_id(1).to(tl.int64)
-    m = tl.arange(0, BLOCK_M)
     d = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)
     width: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D * BLOCK_D
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for slot in range(tl.load(entry + 2), tl.load(entry + 3)):
-        row = (tl.cast(slot, tl.int64) * Hkv + kv_head) * BLOCK_M + m
+        row = slot_rows(slot, kv_head, Hkv, BLOCK_M)
         acc += tl.load(part + row[:, None] * width + d[None, :])
-    token = start + m // G
-    real = (token < end) & (m < BLOCK_M // G * G)
-    out_at = ((token.to(tl.int64) * Hkv + kv_head) * G + m % G) * D
+    token, head, real = grouped_rows(start, end, kv_head, G, BLOCK_M)
+    out_at = (token.to(tl.int64) * Hkv * G + head) * D
     write = real[:, None] & (d < D)[None, :]
     tl.store(out + out_at[:, None] + d[None, :], acc.to(out.dtype.element_ty), mask=write)

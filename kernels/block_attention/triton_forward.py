@@ -30,6 +30,20 @@ def read_tile(table, pid):
 
 
 @triton.jit
+def grouped_rows(start, end, kv_head, G: tl.constexpr, BLOCK_M: tl.constexpr):
+    """token, head and whether it is one of [start, end), of each row m of a tile."""
+    m = tl.arange(0, BLOCK_M)
+    token = start + m // G
+    return token, kv_head * G + m % G, (token < end) & (m < BLOCK_M // G * G)
+
+
+@triton.jit
+def slot_rows(slot, kv_head, Hkv, BLOCK_M: tl.constexpr):
+    """Where a tile's rows lie among partial results [slots, Hkv, BLOCK_M]."""
+    return (tl.cast(slot, tl.int64) * Hkv + kv_head) * BLOCK_M + tl.arange(0, BLOCK_M)
+
+
+@triton.jit
 def dot(a, b, UPCAST: tl.constexpr):
     """a @ b in fp32, exact products for fp32 inputs; UPCAST: the interpreter's bf16 is wrong."""
     if UPCAST:
@@ -81,11 +95,8 @@ def forward_kernel(
     """One tile of tokens, one key head: write o and lse, or a slot of part_o and part_lse."""
     start, end, own_start, own_end, far_start, far_end, slot = read_tile(table, tl.program_id(0))
     kv_head = tl.program_id(1).to(tl.int64)
-    m = tl.arange(0, BLOCK_M)
+    token, head, real = grouped_rows(start, end, kv_head, G, BLOCK_M)
     d = tl.arange(0, BLOCK_D)
-    token = start + m // G
-    real = (token < end) & (m < BLOCK_M // G * G)
-    head = kv_head * G + m % G
     write = real[:, None] & (d < D)[None, :]
     q_at = token.to(tl.int64) * stride_qt + head * stride_qh
     queries = tl.load(q + q_at[:, None] + d[None, :], mask=write, other=0.0)
@@ -110,7 +121,7 @@ def forward_kernel(
         tl.store(o + o_at[:, None] + d[None, :], acc.to(o.dtype.element_ty), mask=write)
         tl.store(lse + head * T + token, row_lse, mask=real)
     else:
-        row = (slot.to(tl.int64) * Hkv + kv_head) * BLOCK_M + m
+        row = slot_rows(slot, kv_head, Hkv, BLOCK_M)
         tl.store(part_o + row[:, None] * BLOCK_D + d[None, :], acc)
         tl.store(part_lse + row, row_lse)
 
@@ -125,13 +136,12 @@ def merge_kernel(
     start = tl.load(entry)
     end = tl.load(entry + 1)
     kv_head = tl.program_id(1).to(tl.int64)
-    m = tl.arange(0, BLOCK_M)
     d = tl.arange(0, BLOCK_D)
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     largest = tl.full([BLOCK_M], float("-inf"), tl.float32)
     for slot in range(tl.load(entry + 2), tl.load(entry + 3)):
-        row = (tl.cast(slot, tl.int64) * Hkv + kv_head) * BLOCK_M + m
+        row = slot_rows(slot, kv_head, Hkv, BLOCK_M)
         row_lse = tl.load(part_lse + row)
         new_largest = tl.maximum(largest, row_lse)
         # A piece of which a row saw nothing has lse -inf and weighs nothing.
@@ -142,9 +152,7 @@ def merge_kernel(
         acc += weight[:, None] * tl.load(part_o + row[:, None] * BLOCK_D + d[None, :])
         total = total * shrink + weight
         largest = new_largest
-    token = start + m // G
-    real = (token < end) & (m < BLOCK_M // G * G)
-    head = kv_head * G + m % G
+    token, head, real = grouped_rows(start, end, kv_head, G, BLOCK_M)
     o_at = (token.to(tl.int64) * Hkv * G + head) * D
     write = real[:, None] & (d < D)[None, :]
     tl.store(o + o_at[:, None] + d[None, :], (acc / total[:, None]).to(o.dtype.element_ty), write)

@@ -21,7 +21,7 @@ from kernels.layout import PassageSpans
 from kernels.padding import Tokens
 from kernels.quantized import QuantizedTokens
 from kernels.tile_sizes import Tile, score_backward_tile, score_tile
-from kernels.triton_launch import Launch, fitting, shared_memory
+from kernels.triton_launch import Launch, check_readable, fitting, shared_memory
 
 
 class _Table(NamedTuple):
@@ -164,15 +164,10 @@ def _bytes(key_mask: torch.Tensor | None, any_tensor: torch.Tensor) -> torch.Ten
 
 
 def check_keys(q: torch.Tensor, keys: QuantizedTokens, layout: PassageSpans) -> None:
-    """Raise ValueError for what the Triton kernels cannot read."""
-    if q.dtype == torch.float64:
-        raise ValueError("the Triton kernels take fp32, fp16 and bf16: float64 needs 'reference'")
+    """As `check_readable`, and keys stored as floats must be those of the queries."""
+    check_readable(layout, q, keys.values)
     if keys.scale is None and keys.values.dtype != q.dtype:
         raise ValueError(
             f"q is {q.dtype} and the keys {keys.values.dtype}: on a GPU keys stored as floats must "
             "have q's dtype"
         )
-    if layout.device != q.device:
-        raise ValueError(f"the layout lies on {layout.device} and q on {q.device}: build it there")
-    if q.stride(2) != 1 or keys.values.stride(2) != 1:
-        raise ValueError("the last dimension of q and of the keys must be contiguous")

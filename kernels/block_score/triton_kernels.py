@@ -11,7 +11,7 @@ piece, each of which makes the logits anew.
 import triton
 import triton.language as tl
 
-from kernels.block_attention.triton_forward import LOG2E, dot
+from kernels.block_attention.triton_forward import LOG2E, dot, grouped_rows, slot_rows
 from kernels.triton_quantized import load_scales, load_tokens
 
 
@@ -21,11 +21,8 @@ def _read(order, table, pid, kv_head, stride_qs, stride_qh, G: tl.constexpr, BLO
     addresses.
     """
     row = table + pid * 5
-    m = tl.arange(0, BLOCK_M)
-    rank = tl.load(row + 3) + m // G
-    real = (rank < tl.load(row + 4)) & (m < BLOCK_M // G * G)
+    rank, head, real = grouped_rows(tl.load(row + 3), tl.load(row + 4), kv_head, G, BLOCK_M)
     signal = tl.load(order + rank, mask=real, other=0)
-    head = kv_head * G + m % G
     at = signal * stride_qs + head * stride_qh
     return tl.load(row), tl.load(row + 1), tl.load(row + 2), signal, head, real, at
 
@@ -134,6 +131,6 @@ def score_backward_kernel(
         if ADD:
             grad_keys += tl.load(out, mask=write, other=0.0)
         tl.store(out, grad_keys, mask=write)
-    row = (pid.to(tl.int64) * Hkv + kv_head) * BLOCK_M + tl.arange(0, BLOCK_M)
+    row = slot_rows(pid, kv_head, Hkv, BLOCK_M)
     width: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D * BLOCK_D
     tl.store(part_q + row[:, None] * width + d[None, :], acc * scale)

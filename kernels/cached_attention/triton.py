@@ -16,15 +16,15 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.block_attention.triton import ForwardLaunches, forward_launches
-from kernels.block_attention.triton_forward import LOG2E, dot
+from kernels.block_attention.triton import ForwardLaunches, Results, attend, forward_launches
+from kernels.block_attention.triton_forward import LOG2E, dot, grouped_rows, slot_rows
 from kernels.block_score.triton import check_keys
 from kernels.cached_attention.layout import CachedLayout
 from kernels.dispatch import triton_is_interpreted
 from kernels.layout import Span, pieces
 from kernels.quantized import QuantizedTokens
 from kernels.tile_sizes import Tile, cached_tile
-from kernels.triton_launch import Launch, fitting, shared_memory
+from kernels.triton_launch import Launch, check_readable, fitting, shared_memory
 from kernels.triton_quantized import load_scales, load_tokens
 
 # Cached tokens a program reads: enough programs to fill the chip, few enough partial results.
@@ -53,14 +53,10 @@ def cached_kernel(
 ):  # fmt: skip
     """Some rows, one key head, a run of pieces of cached tokens: write one slot."""
     row = table + tl.program_id(0) * 5
-    start = tl.load(row)
-    end = tl.load(row + 1)
     kv_head = tl.program_id(1).to(tl.int64)
-    m = tl.arange(0, BLOCK_M)
+    token, head, real = grouped_rows(tl.load(row), tl.load(row + 1), kv_head, G, BLOCK_M)
     d = tl.arange(0, BLOCK_D)
-    token = start + m // G
-    real = (token < end) & (m < BLOCK_M // G * G)
-    q_at = token.to(tl.int64) * stride_qt + (kv_head * G + m % G) * stride_qh
+    q_at = token.to(tl.int64) * stride_qt + head * stride_qh
     read = real[:, None] & (d < D)[None, :]
     queries = tl.load(q + q_at[:, None] + d[None, :], mask=read, other=0.0)
     dtype: tl.constexpr = q.dtype.element_ty
@@ -86,7 +82,7 @@ def cached_kernel(
         scales = load_scales(v_scale, key, seen, stride_vst, BITS)
         acc = acc * shrink[:, None] + dot((p * scales[None, :]).to(dtype), values, UPCAST)
         largest = new_largest
-    slot = (tl.load(row + 4).to(tl.int64) * Hkv + kv_head) * BLOCK_M + m
+    slot = slot_rows(tl.load(row + 4), kv_head, Hkv, BLOCK_M)
     tl.store(part_o + slot[:, None] * BLOCK_D + d[None, :], acc / total[:, None], mask=read)
     tl.store(part_lse + slot, (largest + tl.log2(total)) / LOG2E, mask=real)
 
@@ -116,9 +112,10 @@ def forward(
     causal: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """o [Tq,Hq,D] in q's dtype and lse fp32 [Hq,Tq]."""
+    check_readable(layout, q, k, v)
     for cached in (cached_k, cached_v):
         check_keys(q, cached, layout)
-    T, Hq, D = q.shape
+    _, Hq, D = q.shape
     Hkv = k.shape[1]
     group = Hq // Hkv
     longest = max((r.query for r in layout.requests), default=0)
@@ -127,29 +124,18 @@ def forward(
     launches = cached_launches(tile, D, group, causal, cached_k.bits)
     key = ("cached tables", causal, tile.BLOCK_M // group, tile.BLOCK_N)
     tables = layout.memo(key, lambda: _build(layout, causal, tile.BLOCK_M // group, tile.BLOCK_N))
-    o = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    lse = torch.empty((Hq, T), dtype=torch.float32, device=q.device)
-    slots = (tables.num_slots, Hkv, tile.BLOCK_M)
-    part_o = torch.empty((*slots, tile.BLOCK_D), dtype=torch.float32, device=q.device)
-    part_lse = torch.empty(slots, dtype=torch.float32, device=q.device)
+    results = Results.empty(q, Hkv, tables.num_slots, tile)
     if len(tables.cached):
         # Without scales any tensor will do in their place: none is read.
         k_scale = cached_k.values if cached_k.scale is None else cached_k.scale
         v_scale = cached_v.values if cached_v.scale is None else cached_v.scale
         launches.cached[(len(tables.cached), Hkv)](
-            q, cached_k.values, cached_v.values, k_scale, v_scale, part_o, part_lse,
+            q, cached_k.values, cached_v.values, k_scale, v_scale, *results[2:],
             tables.cached, tables.pieces, scale, *q.stride()[:2], *cached_k.values.stride()[:2],
             *cached_v.values.stride()[:2], *k_scale.stride()[:2], *v_scale.stride()[:2], Hkv,
         )  # fmt: skip
-    if len(tables.own):
-        launches.own.attend[(len(tables.own), Hkv)](
-            q, k, v, o, lse, part_o, part_lse, tables.own, scale,
-            *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], T, Hkv,
-        )  # fmt: skip
-        launches.own.merge[(len(tables.merges), Hkv)](
-            part_o, part_lse, o, lse, tables.merges, T, Hkv
-        )
-    return o, lse
+    attend(launches.own, q, k, v, results, tables.own, tables.merges, scale)
+    return results.o, results.lse
 
 
 def _build(layout: CachedLayout, causal: bool, tokens: int, keys_at_once: int) -> _Tables:
