@@ -7,11 +7,14 @@ In: x [..., K], a weight [N, K], a bias. Out: [..., N].
 
 A matrix product on the CPU chooses how it adds up by its number of rows and of threads: measured,
 rows of fp32 products change in the last bit below 16 rows, and with two threads below about 200.
-Here every product runs in one thread and has at least `_FEWEST_ROWS` rows; in bf16, whose kernels
-differ for every number of rows, all products have `_BF16_ROWS`.
+Here every product runs in one thread and has at least `_FEWEST_ROWS` rows. In bf16 a CPU with a
+matrix unit adds short sums alike whatever is asked: one product does for all rows. Longer sums, and
+other CPUs, change with every number of rows: there all products have `_BF16_ROWS`.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import nn
@@ -21,6 +24,9 @@ from kernels.threads import in_threads
 
 _FEWEST_ROWS = 16
 _BF16_ROWS = 256
+# No row of a bf16 product of so many inputs or fewer changed a bit on AMX, in any number of rows to
+# 300, some to 700, one to 16 threads. Of 511 inputs some did in 4 threads; from 512 on many do.
+_AMX_INPUTS = 384
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -35,8 +41,13 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     if x.device.type != "cpu" or wants_gradient or torch.is_autocast_enabled("cpu"):
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
-    product = _of_equal_pieces if x.dtype == torch.bfloat16 else _of_enough_rows
-    return product(rows, weight, bias).view(*x.shape[:-1], weight.shape[0])
+    if x.dtype != torch.bfloat16:
+        result = _of_enough_rows(rows, weight, bias)
+    elif x.shape[-1] <= _AMX_INPUTS and _has_amx():
+        result = F.linear(rows, weight, bias)
+    else:
+        result = _of_equal_pieces(rows, weight, bias)
+    return result.view(*x.shape[:-1], weight.shape[0])
 
 
 class SteadyLinear(nn.Linear):
@@ -54,6 +65,13 @@ def steady_linears(model: nn.Module) -> None:
             module.__class__ = SteadyLinear
 
 
+@cache
+def _has_amx() -> bool:
+    """Whether bf16 products run on the CPU's matrix unit."""
+    told = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(told and told() and torch.backends.mkldnn.is_available())
+
+
 def _of_enough_rows(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
@@ -64,35 +82,36 @@ def _of_enough_rows(
     threads = torch.get_num_threads()
     if threads == 1:
         return F.linear(x, weight, bias)
-    # At least two pieces, or the only one would run in all threads; short ones may overlap.
-    count = max(2, min(threads, len(x) // _FEWEST_ROWS))
+    # As many pieces as threads, where there are rows enough; the last may overlap the one before.
+    count = max(1, min(threads, len(x) // _FEWEST_ROWS))
     size = max(_FEWEST_ROWS, -(-len(x) // count))
-    starts = [min(start, len(x) - size) for start in range(0, len(x), size)]
-    return _pieces(x, weight, bias, starts if len(starts) > 1 else starts * 2, size)
-
-
-def _of_equal_pieces(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    size = _BF16_ROWS
-    padded = F.pad(x, (0, 0, 0, -len(x) % size))
-    starts = list(range(0, len(padded), size))
-    starts = starts * 2 if len(starts) == 1 and torch.get_num_threads() > 1 else starts
-    return _pieces(padded, weight, bias, starts, size)[: len(x)]
-
-
-def _pieces(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    starts: list[int],
-    size: int,
-) -> torch.Tensor:
     result = x.new_empty(len(x), weight.shape[0])
 
     def fill(start: int) -> None:
         result[start : start + size] = F.linear(x[start : start + size], weight, bias)
 
-    for _ in in_threads(fill, starts):
+    for _ in in_threads(fill, [min(start, len(x) - size) for start in range(0, len(x), size)]):
         pass
     return result
+
+
+def _of_equal_pieces(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Products of one number of rows, each written where its rows are; only the last is padded."""
+    size = _BF16_ROWS
+    result = x.new_empty(-(-len(x) // size) * size, weight.shape[0])
+    transposed = weight.t()
+
+    def fill(start: int) -> None:
+        rows, out = x[start : start + size], result[start : start + size]
+        if len(rows) < size:
+            rows = F.pad(rows, (0, 0, 0, size - len(rows)))
+        if bias is None:
+            torch.mm(rows, transposed, out=out)
+        else:
+            torch.addmm(bias, rows, transposed, out=out)
+
+    for _ in in_threads(fill, range(0, len(x), size)):
+        pass
+    return result[: len(x)]

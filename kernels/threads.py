@@ -28,7 +28,10 @@ Result = TypeVar("Result")
 def in_threads(
     function: Callable[[Argument], Result], arguments: Sequence[Argument]
 ) -> Iterator[Result]:
-    """Yield function(argument) of each, in order, computed without gradients."""
+    """Yield function(argument) of each, in order, computed without gradients.
+
+    A lone piece runs in one thread as well, or its arithmetic would be another one's.
+    """
     # Grad and inference mode belong to a thread: the caller's don't reach the pool's.
     inference = torch.is_inference_mode_enabled()
 
@@ -37,7 +40,7 @@ def in_threads(
             return function(argument)
 
     threads = torch.get_num_threads()
-    if threads == 1 or len(arguments) < 2:
+    if threads == 1:
         return map(call, arguments)
     return _pool(threads).map(call, arguments)
 

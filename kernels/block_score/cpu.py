@@ -65,9 +65,7 @@ def log_sum_exp(
         sums = [exact_logsumexp(rows[block]) for block in run.blocks]
         return torch.cat(sums).permute(1, 2, 0).to(result.dtype)
 
-    # A lone piece would run in all of torch's threads, and add up in another way.
-    work = runs * 2 if len(runs) == 1 else runs
-    for run, sums in zip(runs, in_threads(run_sums, work), strict=False):
+    for run, sums in zip(runs, in_threads(run_sums, runs), strict=True):
         owners = torch.tensor(signals[run.request], device=q.device)
         heads = sums.unflatten(1, (-1, len(owners))).flatten(0, 1)
         result[:, owners[:, None], run.places] = heads
