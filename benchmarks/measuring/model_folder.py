@@ -68,6 +68,8 @@ def use_models(folder: Path | None) -> None:
     if not (folder / _PACKAGE / "model" / _WEIGHTS).is_file():
         raise ValueError(f"{folder} holds no models: write it with --export-models")
     sys.path.insert(0, str(folder.resolve()))
+    # Python finds a package where it was imported from, if it was.
+    sys.modules.pop(_PACKAGE, None)
 
 
 def smollm2_folder(folder: Path | None) -> Path:
