@@ -64,7 +64,8 @@ def make_ranker_settings(values: Mapping[str, Any], where: str) -> RankerSetting
     foreign = _alone(_OTHER[kind])
     for name, default in foreign.items():
         # Numbers of the other kind decide nothing; what is off unless asked for would.
-        if default in (None, False) and values.get(name) not in (None, False):
+        off = default is None or default is False
+        if off and values.get(name, default) is not default:
             raise ValueError(f"{where}: {_refusal(kind, name)}")
     own = {name: value for name, value in values.items() if name not in foreign}
     return make_settings(_KINDS[kind], own, where)

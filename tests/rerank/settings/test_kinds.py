@@ -43,6 +43,8 @@ def test_the_shipped_file_from_before_there_were_kinds():
     ("name", "changes", "message"),
     [
         ("minilm", {"layer": 3}, "f.yaml: layer and heads need backbone: decoder; encoders score"),
+        ("minilm", {"layer": 0}, "layer and heads need backbone: decoder"),
+        ("minilm", {"heads": []}, "layer and heads need backbone: decoder"),
         ("minilm", {"heads": [[0, 1]]}, "layer and heads need backbone: decoder"),
         ("smollm2", {"late_interaction": True}, "late_interaction needs backbone: encoder and"),
         ("minilm", {"score": "mass", "lexical": True}, "lexical needs backbone: encoder and score"),
