@@ -7,12 +7,12 @@ this file in a process of its own.
 import os
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 
 import pytest
 import torch
 from rerank_cases import PASSAGES, QUERY, scores
 
+from kernels import dispatch
 from kernels.dispatch import chosen_implementation
 from rerank import BlockRanker
 from rerank.backbones.loading import load_backbone
@@ -40,9 +40,9 @@ CACHE_BOUNDS = {32: 1e-3, 16: 1e-3, 8: 5e-3, 4: 0.05}
 def triton_kernels():
     """What a GPU runs by itself, and the interpreter where it is told to."""
     with pytest.MonkeyPatch.context() as patch:
-        for operation in ("block_attention", "block_score", "cached_attention") * INTERPRETED:
+        if INTERPRETED:
             patch.setattr(
-                import_module(f"kernels.{operation}"),
+                dispatch,
                 "chosen_implementation",
                 lambda device, *_: chosen_implementation(device, "triton"),
             )
