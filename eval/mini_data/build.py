@@ -15,13 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from safetensors.torch import save_file
 from tqdm import tqdm
 
 from configs.files import new_folder
 from configs.models import MINILM, find_model
-from configs.settings import read_mapping
 from eval.files.provenance import package_versions
 from eval.mini_data import sources
 from eval.mini_data.pairs import Pairs, alone, cloze, digest, drawn, keywords, words_of
@@ -32,7 +30,8 @@ from rerank.examples.labelled import Example
 from rerank.examples.mining import write_examples
 from rerank.prompt.candidates import Candidate
 from rerank.prompt.words import text_keys
-from rerank.settings.reading import OWN_SETTINGS
+from rerank.settings.reading import OWN_SETTINGS, read_ranker_settings
+from rerank.settings.writing import write_settings
 from retrieval.encoder import Encoder
 
 # One query in this many is kept out of training to choose the checkpoint.
@@ -166,9 +165,10 @@ def _write_start(folder: Path, found: Sequence[Pairs], settings: MiniDataSetting
     )
     save_file({name: tensor.detach() for name, tensor in late.state_dict().items()}, folder / FILE)
     words_of_texts(texts, settings.lexical).save(folder)
-    values = read_mapping(f"rerank/{MINILM}")
-    values |= {"base": settings.encoder, "late_interaction": True, "lexical": True}
-    (folder / OWN_SETTINGS).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    ranker = read_ranker_settings(
+        f"rerank/{MINILM}", base=settings.encoder, late_interaction=True, lexical=True
+    )
+    write_settings(folder / OWN_SETTINGS, ranker)
 
 
 def words_of_texts(texts: Sequence[str], coefficient: float) -> Lexical:
