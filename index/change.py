@@ -28,7 +28,7 @@ from index.pieces import Piece, read_piece, regrouped
 from index.plan import data_number
 from index.records import Passage
 from index.segment import finish_segment, read_live, told_of, write_deletions
-from index.shards import PassageStore, write_shard
+from index.shards import PassageStore, by_part, write_shard
 
 
 class IndexChange:
@@ -68,9 +68,8 @@ class IndexChange:
 
     def delete(self, rows: np.ndarray) -> None:
         """Mark rows as deleted, from the commit on."""
-        owners = np.searchsorted(self._starts, rows, side="right") - 1
-        for owner in np.unique(owners).tolist():
-            self._live[owner][rows[owners == owner] - self._starts[owner]] = False
+        for owner, _, places in by_part(self._starts, rows):
+            self._live[owner][places] = False
             self._touched.add(owner)
 
     def add_shard(self, passages: Sequence[Passage], vectors: np.ndarray, truncated: int) -> None:

@@ -16,6 +16,7 @@ from index.faiss_index import inner_products
 from index.manifest import Manifest
 from index.records import Hit, Passage
 from index.segment import LiveVectors, Segment, told_of
+from index.shards import by_part
 
 
 class DenseIndex:
@@ -100,12 +101,9 @@ class DenseIndex:
         They are what a search says, bit for bit. Raises `ValueError` for an unknown id.
         """
         rows = np.array(self._rows(ids), np.int64)
-        owners = np.searchsorted(self._starts, rows, side="right") - 1
         cosines = np.empty(len(rows), np.float32)
-        for owner in np.unique(owners):
-            mine = owners == owner
+        for owner, mine, places in by_part(self._starts, rows):
             vectors = self.segments[owner].vectors
-            places = rows[mine] - self._starts[owner]
             cosines[mine] = inner_products(vectors, places, query.astype(np.float32))
         return cosines
 

@@ -81,6 +81,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_digest(data: Path, name: str, digest: str) -> None:
+    """Raise `ValueError` where `file_of` does, and when the file has another SHA-256."""
+    if sha256_of(file_of(data, name)) != digest:
+        raise ValueError(f"{name} has changed")
+
+
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold the one right to write into `folder`; it ends with the process, even a killed one.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.files import file_of, sha256_of
+from index.files import check_digest
 from index.manifest import ShardRecord
 from index.records import Passage
 from index.shards import VectorTable, read_passages
@@ -32,8 +32,7 @@ def read_piece(data: Path, shard: ShardRecord, dimension: int, kept: np.ndarray)
     Raises `ValueError` when a file of it has changed since it was written: a copy would hide that.
     """
     for name, digest in shard.digests.items():
-        if sha256_of(file_of(data, name)) != digest:
-            raise ValueError(f"{name} has changed")
+        check_digest(data, name, digest)
     (vectors,) = VectorTable(data, [shard], dimension).parts
     passages = list(compress(read_passages(data, shard), kept.tolist()))
     # Which ones were truncated is not on record: maybe all of those that are kept.

@@ -21,9 +21,9 @@ from index.faiss_index import (
     search_faiss,
     write_faiss,
 )
-from index.files import file_of, sha256_of, write_atomic
+from index.files import check_digest, file_of, sha256_of, write_atomic
 from index.manifest import FAISS_FILE, DeletionRecord, SegmentRecord, ShardRecord, deletions_file
-from index.shards import PassageStore, VectorTable
+from index.shards import PassageStore, VectorTable, by_part
 
 _RECALL_QUERIES = 100
 
@@ -78,8 +78,7 @@ def read_live(data: Path, segment: SegmentRecord) -> np.ndarray:
     path = file_of(data, segment.deleted.file)
     if path.stat().st_size != (segment.passages + 7) // 8:
         raise ValueError(f"{path.name} is not one bit for each of {segment.passages} passages")
-    if sha256_of(path) != segment.deleted.sha256:
-        raise ValueError(f"{path.name} has changed")
+    check_digest(data, path.name, segment.deleted.sha256)
     bits = np.unpackbits(np.fromfile(path, np.uint8), bitorder="little").astype(bool)
     live, rest = ~bits[: segment.passages], bits[segment.passages :]
     if rest.any() or np.count_nonzero(live) != segment.live:
@@ -139,11 +138,8 @@ class LiveVectors:
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """The vectors [n, d] of those rows; only they are read."""
         vectors = np.empty((len(rows), self._dimension), np.float32)
-        owners = np.searchsorted(self._starts, rows, side="right") - 1
-        for owner in np.unique(owners):
-            mine = owners == owner
-            places = self._rows[owner][rows[mine] - self._starts[owner]]
-            vectors[mine] = self._segments[owner].vectors[places]
+        for owner, mine, places in by_part(self._starts, rows):
+            vectors[mine] = self._segments[owner].vectors[self._rows[owner][places]]
         return vectors
 
     @property

@@ -79,12 +79,21 @@ class VectorTable:
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """The vectors [n, d] of those rows; only they are read."""
-        shards = np.searchsorted(self._starts, rows, side="right") - 1
         vectors = np.empty((len(rows), self.dimension), np.float32)
-        for shard in np.unique(shards):
-            mine = shards == shard
-            vectors[mine] = self.parts[shard][rows[mine] - self._starts[shard]]
+        for shard, mine, places in by_part(self._starts, rows):
+            vectors[mine] = self.parts[shard][places]
         return vectors
+
+
+def by_part(starts: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Rows, int64 [n], that are numbered through parts which begin at `starts`, part by part.
+
+    Gives each part that has any, which of `rows` those are, bool [n], and their numbers inside it.
+    """
+    owners = np.searchsorted(starts, rows, side="right") - 1
+    for owner in np.unique(owners).tolist():
+        mine = owners == owner
+        yield owner, mine, rows[mine] - starts[owner]
 
 
 def _mapped_vectors(folder: Path, shard: ShardRecord, dimension: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from index.dense_index import DenseIndex
 from index.faiss_index import recall_at_10
-from index.files import file_of, sha256_of
+from index.files import check_digest
 from index.manifest import Manifest, SegmentRecord
 from index.segment import Segment, told_of
 
@@ -46,8 +46,7 @@ def _faults(folder: Path, segment: SegmentRecord) -> list[str]:
     for name, digest in segment.digests.items():
         try:
             with told_of(segment):
-                if sha256_of(file_of(folder / segment.data, name)) != digest:
-                    raise ValueError(f"{name} has changed")
+                check_digest(folder / segment.data, name, digest)
         except ValueError as error:
             faults.append(str(error))
     return faults
