@@ -115,8 +115,8 @@ def test_the_reader_sees_imports_of_every_kind():
     assert "kernels.block_score" in _imports("rerank.scoring.scores")
     assert "retrieval.encoder" in _imports("retrieval")
     assert "retrieval.encoder" not in _imports("retrieval", top_level_only=True)
-    assert "index.manifest" in _imports("retrieval.index")
-    assert "index.manifest" not in _imports("retrieval.index", top_level_only=True)
+    assert "index.manifest" in _imports("retrieval.commands.info")
+    assert "index.manifest" not in _imports("retrieval.commands.info", top_level_only=True)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

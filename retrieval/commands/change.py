@@ -1,4 +1,4 @@
-"""The commands that change an index: `python -m retrieval.index add|update|delete|compact`.
+"""`python -m retrieval.index add|update|delete|compact INDEX …`.
 
 Enters: options. Leaves: the index's next state, and one line that says what was done.
 """
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from retrieval.corpora.records import Skipped
 
 
-def add_change_commands(commands: Subparsers) -> None:
-    """Add the four commands to the parser of `python -m retrieval.index`."""
+def add_parser(commands: Subparsers) -> None:
+    """Add the four subcommands."""
     for name, help_ in (
         ("add", "add a corpus to an index"),
         ("update", "add a corpus to an index; passages of the same id are replaced"),

@@ -1,0 +1,77 @@
+"""`python -m retrieval.index info|verify INDEX`.
+
+Enters: the folder of an index. Leaves: what it holds, or what is wrong with it.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from configs.command import Subparsers
+from configs.formats.shown import shown
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the `info` and `verify` subcommands."""
+    info = commands.add_parser("info", help="say what an index holds")
+    info.add_argument("index", type=Path, help="the index's folder")
+    info.add_argument("--json", action="store_true", help="print the manifest")
+    info.set_defaults(run=_info)
+
+    verify = commands.add_parser("verify", help="check every file of an index, and its recall")
+    verify.add_argument("index", type=Path, help="the index's folder")
+    verify.set_defaults(run=_verify)
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    show(arguments.index, arguments.json)
+
+
+def show(folder: Path, as_json: bool) -> None:
+    """Print what the index in `folder` holds: its manifest, or the gist of it."""
+    from dataclasses import asdict
+
+    from index.manifest import Manifest
+
+    manifest = Manifest.read(folder)
+    if as_json:
+        print(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
+        return
+    encoder, segments = manifest.encoder, manifest.segments
+    size = sum(path.stat().st_size for each in segments for path in (folder / each.data).iterdir())
+    asked = max((segment.recall_queries for segment in segments), default=0)
+    rows = {
+        "index": str(folder),
+        "corpus": manifest.corpus,
+        "passages": f"{manifest.passages:,}",
+        "deleted": f"{manifest.deleted:,} (compact frees their place)",
+        "changes": f"{manifest.changes:,} since the build",
+        "skipped": f"{manifest.skipped:,} bad records",
+        "truncated": f"{manifest.truncated:,} passages longer than {encoder.max_length} tokens",
+        "encoder": f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling",
+        "faiss": " and ".join(sorted({segment.faiss_factory for segment in segments})) or "none",
+        "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({asked} of its own vectors)",
+        "size": f"{size / 1e6:.1f} MB in {sum(len(each.shards) for each in segments)} shards",
+    }
+    if manifest.changes:
+        rows["truncated"] = f"at most {rows['truncated']}"  # some may be deleted
+    else:
+        del rows["deleted"], rows["changes"]
+    if len(segments) > 1:
+        rows["recall@10"] += ", where it is lowest"
+        for each in segments:
+            rows[each.data] = (
+                f"{each.live:,} of {each.passages:,} passages live, {each.faiss_factory}, "
+                f"recall@10 {each.recall_at_10:.4f}"
+            )
+    for name, value in rows.items():
+        print(f"{name:<10} {shown(value)}")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from index.verify import verify
+
+    found = verify(arguments.index)
+    if found.faults:
+        raise RuntimeError(f"{arguments.index}: {'; '.join(found.faults)}")
+    print(f"{arguments.index}: whole; recall@10 {found.recall_at_10:.4f} of exact search")

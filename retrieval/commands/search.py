@@ -1,0 +1,105 @@
+"""`python -m retrieval.index search INDEX QUERY...`.
+
+Enters: an index and queries. Leaves: hits on stdout (a table, `--json` or a TREC run).
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.command import Subparsers, note
+from configs.formats.checks import check_count, check_queries, id_fault
+from configs.formats.lines import text_lines
+from configs.formats.shown import shown, shown_line, snippet
+
+if TYPE_CHECKING:
+    from index.records import Hit
+    from retrieval.retriever import Retriever
+
+_HITS = 10
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the `search` subcommand."""
+    search = commands.add_parser("search", help="search an index")
+    search.add_argument("index", type=Path, help="the index's folder")
+    search.add_argument("query", nargs="*", help="queries; without any, one a line from stdin")
+    search.add_argument("-k", type=int, help="hits a query (default: 10)")
+    search.add_argument(
+        "--queries", type=Path, help="queries from a file: BEIR's queries.jsonl, or id <tab> text"
+    )
+    search.add_argument(
+        "--filter",
+        metavar="COSINE|FOLDER|index",
+        help="keep what is relevant: hits of at least this cosine, or by a fitted filter: its "
+        "folder, or `index` for the one beside the index",
+    )
+    search.add_argument("--device", help="cpu, cuda, ...")
+    output = search.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one object a query")
+    output.add_argument("--trec", action="store_true", help="a TREC run")
+    search.set_defaults(run=_search)
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    from retrieval.retriever import Retriever
+
+    k = _HITS if arguments.k is None else arguments.k
+    check_count("-k", k)
+    queries = _queries(arguments)
+    check_queries(queries.values())  # before a model loads
+    retriever = Retriever.open(arguments.index, device=arguments.device)
+    relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
+    hits = retriever.search(list(queries.values()), k, relevance_filter)
+    if arguments.k is not None and k > len(retriever.index):
+        note(f"the index holds only {len(retriever.index)} passages")
+    if arguments.trec:
+        _check_ids(hits)
+    for (query_id, query), found in zip(queries.items(), hits, strict=True):
+        _print_hits(arguments, retriever, query_id, query, found)
+
+
+def _queries(arguments: argparse.Namespace) -> dict[str, str]:
+    """The queries of the command line, of a file, or of stdin, by id."""
+    if arguments.queries and arguments.query:
+        raise ValueError("queries on the command line and --queries exclude each other")
+    if arguments.queries:
+        from configs.formats.queries import read_queries
+
+        return read_queries(arguments.queries)
+    texts = arguments.query or [line for _, line in text_lines(None)]
+    if not texts:
+        raise ValueError("no query: give one after the index, with --queries, or on stdin")
+    return {str(number): text for number, text in enumerate(texts, 1)}
+
+
+def _check_ids(hits: "list[list[Hit]]") -> None:
+    for hit in (hit for found in hits for hit in found):
+        if fault := id_fault(hit.id):
+            raise ValueError(f"{fault}, a TREC run can't hold it: use --json")
+
+
+def _print_hits(
+    arguments: argparse.Namespace,
+    retriever: "Retriever",
+    query_id: str,
+    query: str,
+    hits: "list[Hit]",
+) -> None:
+    if arguments.trec:
+        for hit in hits:
+            print(f"{query_id} Q0 {hit.id} {hit.rank} {hit.score!r} blockseek")
+        return
+    passages = retriever.passages(hits)
+    if arguments.json:
+        found = [
+            {**hit._asdict(), "title": passage.title, "text": passage.text}
+            for hit, passage in zip(hits, passages, strict=True)
+        ]
+        print(json.dumps({"query_id": query_id, "query": query, "hits": found}, ensure_ascii=False))
+        return
+    print(f"query {shown(query_id)}: {shown_line(query)}")
+    for hit, passage in zip(hits, passages, strict=True):
+        text = snippet(passage.full_text)
+        print(f"{hit.rank:>4}  {hit.score:.4f}  {shown(hit.id)}  {text}")
