@@ -60,16 +60,18 @@ def write_index(
     factory: str = "auto",
     texts: Sequence[Passage] | None = None,
     shard_size: int = 100,
+    resume: bool = False,
     overwrite: bool = False,
     plan: Plan = PLAN,
 ) -> Manifest:
     texts = passages(len(vectors)) if texts is None else texts
     folder.mkdir(exist_ok=True)
     with only_writer(folder):
-        writer = IndexWriter(folder, plan, resume=False, overwrite=overwrite)
-        for start in range(0, len(vectors), shard_size):
+        writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
+        for number, start in enumerate(range(0, len(vectors), shard_size)):
             part = slice(start, start + shard_size)
-            writer.add_shard(list(texts[part]), vectors[part], truncated=1)
+            if not writer.already_written(number, list(texts[part])):
+                writer.add_shard(list(texts[part]), vectors[part], truncated=1)
         return writer.publish(encoder=ENCODER, factory=factory, skipped=2, created_by={})
 
 
