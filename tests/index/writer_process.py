@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 from index_cases import change_index, passages, unit_vectors, write_index
 
 ROWS = 1200
@@ -36,6 +37,7 @@ def write(folder: Path, name: str) -> None:
 
 
 def _serve() -> None:
+    pa.array(["a"])  # imports for a third of a second, in which a child would do nothing else
     for line in sys.stdin:
         folder, _, name = line.rstrip("\n").partition("\t")
         child = os.fork()
