@@ -1,16 +1,15 @@
 import json
 
 import pytest
-from index_cases import as_format_1, segment_of, unit_vectors, write_index
+from index_cases import as_format, segment_of, unit_vectors, write_index, write_values
 
 from index.manifest import FORMAT_VERSION, MANIFEST, Manifest
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3])
 def folder(tmp_path, request):
     write_index(tmp_path / "index", unit_vectors(30))
-    if request.param == 1:
-        as_format_1(tmp_path / "index")
+    as_format(tmp_path / "index", request.param)
     return tmp_path / "index"
 
 
@@ -23,10 +22,9 @@ def test_a_manifest_reads_back_as_written(folder, tmp_path):
 
 
 def _changed(folder, change):
-    path = folder / MANIFEST
-    values = json.loads(path.read_text())
+    values = json.loads((folder / MANIFEST).read_text())
     change(values)
-    path.write_text(json.dumps(values))
+    write_values(folder, values)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +32,7 @@ def _changed(folder, change):
     [
         (
             lambda values: values.update(format_version=FORMAT_VERSION + 1),
-            "has format 3, this version reads 1 and 2",
+            "has format 4, this version reads 1, 2 and 3",
         ),
         (lambda values: values.pop("format_version"), "is damaged"),
         (lambda values: values.pop("passages"), "is damaged .*passages"),
