@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from index_cases import unit_vectors, write_index, write_values
+from index_cases import change_index, unit_vectors, write_index, write_values
 
+from index.dense_index import DenseIndex
 from index.manifest import FAISS_FILE, ID_ROWS_FILE, IDS_FILE, MANIFEST
 from index.verify import verify
 
@@ -58,3 +59,19 @@ def test_a_wrong_count_is_found(index_and_data):
     (fault,) = verify(folder).faults
     assert fault.startswith(f"data-0001: {FAISS_FILE} holds 600 vectors of 32 dimensions")
     assert "wanted 601 of 32" in fault
+
+
+@pytest.mark.parametrize(
+    "name", [FAISS_FILE, "passages-00002.parquet", "vectors-00000.arrow", IDS_FILE, ID_ROWS_FILE]
+)
+def test_opening_compares_digests_when_it_is_asked_to(index_and_data, name):
+    folder, data, _ = index_and_data
+    content = bytearray((data / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    assert len(DenseIndex.open(folder, verify=True)) == 600
+    (data / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"is damaged \(data-0001: {name} has changed\)"):
+        DenseIndex.open(folder, verify=True)
+    if name in (IDS_FILE, ID_ROWS_FILE):  # a change looks ids up, and would add one twice
+        with pytest.raises(ValueError, match=rf"is damaged \(data-0001: {name} has changed\)"):
+            change_index(folder, deleted=["p0001"])
