@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index.files import LOCK, unfinished_name
-from index.manifest import FAISS_FILE, MANIFEST, Manifest, shard_files
+from index.manifest import MANIFEST, SEGMENT_FILES, Manifest, shard_files
 from index.plan import BUILDING, PLAN, unfinished_build
 
 # A build that replaces an index keeps that one's manifest here until its files are deleted.
@@ -146,7 +146,7 @@ def _build_files(build: Path) -> list[str]:
     shards = 0
     while record_of(build, shards).exists():
         shards += 1
-    names = [REPLACED, FAISS_FILE]
+    names = [REPLACED, *SEGMENT_FILES]
     for number in reversed(range(shards + 1)):
         names += [*shard_files(number), record_of(build, number).name]
     return [*names, PLAN]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from index.files import unfinished_name, write_atomic
 from index.folder import delete, delete_replaced
-from index.manifest import FAISS_FILE, MANIFEST, Manifest, deletions_file, shard_files
+from index.manifest import MANIFEST, SEGMENT_FILES, Manifest, deletions_file, shard_files
 from index.plan import DATA
 from index.schema import from_json, read_json
 
@@ -71,7 +71,7 @@ def _files_begun(data: Path) -> Iterator[str]:
     shards = 0
     while any(each.exists() for name in shard_files(shards) for each in _spelled(data / name)):
         shards += 1
-    yield FAISS_FILE
+    yield from SEGMENT_FILES
     for number in reversed(range(shards)):
         yield from reversed(shard_files(number))
 

@@ -7,22 +7,26 @@ its number, so that a manifest by a stranger leads nowhere else.
     Manifest.read(Path("my-index")).passages
 """
 
+import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from index.files import write_atomic
-from index.plan import DATA, Plan, data_number, unfinished_build
+from index.plan import DATA, FLOAT32, Plan, checked_precision, data_number, unfinished_build
 from index.schema import check_digests, check_ranges, from_json, read_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
-FAISS_FILE = "vectors.faiss"
+FAISS_FILE, IDS_FILE, ID_ROWS_FILE = "vectors.faiss", "ids.arrow", "id-rows.arrow"
+# What a segment has besides its shards: the last written first, as they may be deleted.
+SEGMENT_FILES = (FAISS_FILE, ID_ROWS_FILE, IDS_FILE)
 METRIC = "inner_product"
 _MOST_ROWS = 2**40
+_DIGEST = "sha256"
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,20 @@ class EncoderRecord:
         check_ranges(self, dimension=(1, 65_536), max_length=(0, math.inf))
 
 
+class ScoreShift(NamedTuple):
+    """By how much storing vectors moved inner products with unit vectors: at most, on average."""
+
+    most: float = 0.0
+    mean: float = 0.0
+
+
 @dataclass(frozen=True)
 class ShardRecord:
-    """One checkpoint of the build: two files of `rows` passages, and their digests."""
+    """One checkpoint of the build: two files of `rows` passages, and their digests.
+
+    A passage is read with the others of its group of `rows_per_group`. Storing the vectors moved
+    inner products by `score_shift_mean` on average and at most by `score_shift_max`.
+    """
 
     vectors: str
     passages: str
@@ -51,9 +66,13 @@ class ShardRecord:
     truncated: int
     vectors_sha256: str
     passages_sha256: str
+    rows_per_group: int = 256
+    score_shift_max: float = 0.0
+    score_shift_mean: float = 0.0
 
     def __post_init__(self) -> None:
-        check_ranges(self, rows=(1, _MOST_ROWS))
+        check_ranges(self, rows=(1, _MOST_ROWS), rows_per_group=(1, _MOST_ROWS))
+        check_ranges(self, score_shift_max=(0, 2), score_shift_mean=(0, self.score_shift_max))
         check_ranges(self, truncated=(0, self.rows))
         check_digests(self, "vectors_sha256", "passages_sha256")
 
@@ -61,6 +80,14 @@ class ShardRecord:
     def digests(self) -> dict[str, str]:
         """The digest of each of the two files, by name."""
         return {self.vectors: self.vectors_sha256, self.passages: self.passages_sha256}
+
+
+def shift_over(parts: Sequence[tuple[int, ScoreShift]]) -> ScoreShift:
+    """The shift of some parts together, each given by its rows and its own shift."""
+    most = max((shift.most for _, shift in parts), default=0.0)
+    rows = sum(number for number, _ in parts)
+    mean = sum(number * shift.mean for number, shift in parts) / max(rows, 1)
+    return ScoreShift(most, min(most, mean))
 
 
 def shard_files(number: int) -> tuple[str, str]:
@@ -92,12 +119,29 @@ def deletions_file(number: int) -> str:
 
 
 @dataclass(frozen=True)
+class IdsRecord:
+    """The digests of the two files of a segment's ids."""
+
+    ids_sha256: str
+    rows_sha256: str
+
+    def __post_init__(self) -> None:
+        check_digests(self, "ids_sha256", "rows_sha256")
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each of the two files, by name."""
+        return {IDS_FILE: self.ids_sha256, ID_ROWS_FILE: self.rows_sha256}
+
+
+@dataclass(frozen=True)
 class SegmentRecord:
     """Passages that were indexed together: shards, one FAISS file, and what is deleted of them.
 
     `data` is the folder, beside the manifest, that holds every file named here; `passages` counts
     the deleted ones too. `recall_at_10` compares the FAISS index with exact search on a sample of
-    `recall_queries`, none deleted. But for `deleted` nothing here ever changes.
+    `recall_queries`, none deleted. `vectors` says how those are stored. Before format 3 there were
+    no `ids`: they are then read off the passages. But for `deleted` nothing here ever changes.
     """
 
     data: str
@@ -108,8 +152,11 @@ class SegmentRecord:
     recall_queries: int
     shards: tuple[ShardRecord, ...]
     deleted: DeletionRecord | None = None
+    ids: IdsRecord | None = None
+    vectors: str = FLOAT32
 
     def __post_init__(self) -> None:
+        checked_precision(self.vectors)
         if not DATA.fullmatch(self.data):
             raise ValueError(f"data is {self.data!r:.80}, wanted data- and a number")
         check_digests(self, "faiss_sha256")
@@ -139,11 +186,23 @@ class SegmentRecord:
         return self.deleted.number + 1 if self.deleted else 1
 
     @property
+    def score_shift(self) -> ScoreShift:
+        """How storing its vectors moved scores."""
+        return shift_over(
+            [
+                (shard.rows, ScoreShift(shard.score_shift_max, shard.score_shift_mean))
+                for shard in self.shards
+            ]
+        )
+
+    @property
     def digests(self) -> dict[str, str]:
         """The digest of each file in the folder `data`, by name."""
         found = {FAISS_FILE: self.faiss_sha256}
+        if self.ids:
+            found |= self.ids.digests
         for shard in self.shards:
-            found |= shard.digests
+            found.update(shard.digests)
         return found | ({self.deleted.file: self.deleted.sha256} if self.deleted else {})
 
 
@@ -170,7 +229,7 @@ class Manifest:
     settings: dict[str, Any]
     created_by: dict[str, str]
     changes: int = 0
-    format_version: int = FORMAT_VERSION
+    format_version: int = field(default=FORMAT_VERSION, compare=False)
 
     def __post_init__(self) -> None:
         if self.metric != METRIC:
@@ -182,6 +241,11 @@ class Manifest:
                 raise ValueError(
                     f"segments[{number}].data is {segment.data}, wanted one above {last} and up to "
                     f"{self.last_data}"
+                )
+            if segment.vectors != self.plan.precision:
+                raise ValueError(
+                    f"segments[{number}].vectors is {segment.vectors}, those of this index are "
+                    f"{self.plan.precision}"
                 )
             last = segment.number
         for name, count in counted(self.segments).items():
@@ -199,13 +263,20 @@ class Manifest:
         return min((segment.recall_at_10 for segment in self.segments), default=1.0)
 
     @property
+    def score_shift(self) -> ScoreShift:
+        """How storing the vectors moved scores."""
+        return shift_over([(each.passages, each.score_shift) for each in self.segments])
+
+    @property
     def files(self) -> set[tuple[str, str]]:
         """Every file of the index besides the manifest: the folder of data and the name."""
         return {(segment.data, name) for segment in self.segments for name in segment.digests}
 
     def write(self, folder: Path) -> None:
         """Make this the index in `folder`, by one rename."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        values = asdict(self) | {"format_version": FORMAT_VERSION}
+        values |= {_DIGEST: digest_of(values)}
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         write_atomic(folder / MANIFEST, lambda file: file.write(text.encode("utf-8")))
 
     @classmethod
@@ -231,16 +302,29 @@ class Manifest:
         try:
             values = read_json(path)
             version = values.get("format_version") if isinstance(values, dict) else FORMAT_VERSION
-            if type(version) is int and version == 1:
+            if type(version) is not int or version not in (1, 2, FORMAT_VERSION):
+                raise ValueError(f"it has format {version}, this version reads 1, 2 and 3")
+            digest = None
+            if version == 1:
                 values = _of_one_segment(values)
-            elif version != FORMAT_VERSION:
-                raise ValueError(f"it has format {version}, this version reads 1 and 2")
-            return from_json(cls, values)
+            elif version == FORMAT_VERSION and isinstance(values, dict):
+                digest = values.pop(_DIGEST, "missing")
+            manifest = from_json(cls, values)
+            # Last: what is wrong in itself is told more exactly.
+            if digest is not None and digest != digest_of(values):
+                raise ValueError(f"{_DIGEST} is {digest!r:.80}, its content has another")
+            return manifest
         except ValueError as error:
             raise ValueError(
                 f"{path} is damaged or another program's ({error}); build the index again in "
                 f"another folder"
             ) from None
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """The SHA-256 of all that a manifest holds but for this digest, however it is laid out."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def counted(segments: Sequence[SegmentRecord]) -> dict[str, Any]:
@@ -260,7 +344,7 @@ _OF_THE_SEGMENT = (
 
 
 def _of_one_segment(values: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest of format 1 holds, in the form of format 2."""
+    """What a manifest of format 1 holds, in the form of the later ones."""
     for name in ("segments", "deleted", "last_data", "changes"):
         if name in values:
             raise ValueError(f"{name} is unknown")

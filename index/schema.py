@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -37,16 +38,22 @@ def from_json(kind: type[Record], values: object, where: str = "") -> Record:
     assert is_dataclass(kind)
     if not isinstance(values, Mapping):
         raise ValueError(f"{where.rstrip('.') or 'it'} is {values!r:.40}, wanted an object")
-    names = {field.name for field in fields(kind)}
-    needed = {field.name for field in fields(kind) if field.default is MISSING}
-    for name in (*sorted(needed - set(values)), *sorted(set(values) - names)):
-        raise ValueError(f"{where}{name} is {'missing' if name in names else 'unknown'}")
-    types_of = get_type_hints(kind)
+    types_of, needed = _fields(kind)
+    for name in (*sorted(needed - set(values)), *sorted(set(values) - set(types_of))):
+        raise ValueError(f"{where}{name} is {'missing' if name in needed else 'unknown'}")
     checked = {name: _checked(types_of[name], x, f"{where}{name}") for name, x in values.items()}
     try:
         return kind(**checked)
     except ValueError as error:
         raise ValueError(f"{where}{error}") from None
+
+
+@cache
+def _fields(kind: type) -> tuple[dict[str, Any], frozenset[str]]:
+    """The type of each field, and which fields have no default: slow to find, often asked."""
+    needed = frozenset(field.name for field in fields(kind) if field.default is MISSING)
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}, needed
 
 
 def check_ranges(record: object, **ranges: tuple[float, float]) -> None:

@@ -3,6 +3,7 @@
 Enters: the folder of an index. Leaves: a list of faults, empty when it is whole.
 """
 
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,9 @@ import numpy as np
 
 from index.dense_index import DenseIndex
 from index.faiss_index import recall_at_10
-from index.files import check_digest
-from index.manifest import Manifest, SegmentRecord
-from index.segment import Segment, told_of
+from index.ids import check_unique
+from index.manifest import IDS_FILE, Manifest
+from index.segment import Segment, faults_of, told_of
 
 # What half precision leaves of a length of one.
 _ROUNDING = 0.01
@@ -32,7 +33,7 @@ def verify(folder: Path) -> Verification:
     Raises `ValueError` when its manifest is none, or contradicts itself.
     """
     manifest = Manifest.read(folder)
-    faults = [fault for segment in manifest.segments for fault in _faults(folder, segment)]
+    faults = [fault for segment in manifest.segments for fault in faults_of(folder, segment)]
     if faults:
         return Verification(faults, float("nan"))
     try:
@@ -41,23 +42,14 @@ def verify(folder: Path) -> Verification:
         return Verification([str(error)], float("nan"))
 
 
-def _faults(folder: Path, segment: SegmentRecord) -> list[str]:
-    faults = []
-    for name, digest in segment.digests.items():
-        try:
-            with told_of(segment):
-                check_digest(folder / segment.data, name, digest)
-        except ValueError as error:
-            faults.append(str(error))
-    return faults
-
-
 def _read_through(index: DenseIndex) -> float:
     """Recall@10 measured again; raises `ValueError` where a file is not what it should be."""
-    assert len(index.ids) == len(index)
     for segment in index.segments:
         with told_of(segment.record):
             _read_segment(segment)
+    check_unique(
+        [segment.ids for segment in index.segments], [segment.live for segment in index.segments]
+    )
 
     def search(queries: np.ndarray, k: int) -> list[np.ndarray]:
         found = index.search(queries, k)
@@ -67,6 +59,11 @@ def _read_through(index: DenseIndex) -> float:
 
 
 def _read_segment(segment: Segment) -> None:
+    ids = iter(segment.ids)
+    for chunk in segment.store.id_chunks():
+        if chunk.to_pylist() != list(islice(ids, len(chunk))):
+            raise ValueError(f"the passages and {IDS_FILE} have other ids")
+    segment.ids.check()
     for _ in segment.store:  # each can be read
         pass
     for shard, part in zip(segment.record.shards, segment.vectors.parts, strict=True):

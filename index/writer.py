@@ -93,7 +93,8 @@ class IndexWriter:
     def add_shard(self, passages: list[Passage], vectors: np.ndarray, truncated: int) -> None:
         """Write the next shard; once this returns, a killed build will not do it again."""
         number = len(self.shards)
-        shard = write_shard(self._place, number, passages, vectors, truncated)
+        precision = self._plan.precision
+        shard = write_shard(self._place, number, passages, vectors, truncated, precision)
         _write_json(record_of(self._place, number), asdict(shard))
         self.shards.append(shard)
         self._checked = len(self.shards)
@@ -114,7 +115,9 @@ class IndexWriter:
             remove_build(self.folder, self._old)
             raise ValueError(f"the corpus {self._plan.corpus!r} has no passages")
         data = next_data(self.folder, self._old)
-        segment = finish_segment(self._place, data, self.shards, encoder.dimension, factory)
+        segment = finish_segment(
+            self._place, data, self.shards, encoder.dimension, factory, self._plan.precision
+        )
         manifest = Manifest(
             corpus=self._plan.corpus,
             encoder=encoder,

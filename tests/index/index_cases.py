@@ -7,10 +7,20 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow.parquet as pq
 
 from index.change import IndexChange
-from index.files import only_writer
-from index.manifest import MANIFEST, EncoderRecord, Manifest
+from index.dense_index import DenseIndex
+from index.files import only_writer, sha256_of
+from index.manifest import (
+    FORMAT_VERSION,
+    ID_ROWS_FILE,
+    IDS_FILE,
+    MANIFEST,
+    EncoderRecord,
+    Manifest,
+    digest_of,
+)
 from index.plan import Plan
 from index.records import Passage
 from index.writer import IndexWriter
@@ -38,18 +48,44 @@ def passages(rows: int) -> list[Passage]:
     ]
 
 
-def as_format_1(folder: Path) -> None:
-    """Write the manifest of a fresh build as it was before an index could be changed."""
-    values = json.loads((folder / MANIFEST).read_text())
-    (segment,) = values.pop("segments")
-    assert (segment.pop("deleted"), values.pop("deleted"), values.pop("changes")) == (None, 0, 0)
-    assert segment["data"].endswith(f"-{values.pop('last_data'):04d}")
-    values |= segment | {"format_version": 1}
+def write_values(folder: Path, values: dict[str, Any]) -> None:
+    """Write what a manifest holds, its digest made anew, as any program could."""
+    if values.pop("sha256", None):
+        values |= {"sha256": digest_of(values)}
     (folder / MANIFEST).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
+def as_format(folder: Path, version: int) -> None:
+    """Make an index whose settings are plain what earlier versions wrote."""
+    if version == FORMAT_VERSION:
+        return
+    values = json.loads((folder / MANIFEST).read_text())
+    del values["sha256"]
+    for segment in values["segments"]:
+        data = folder / segment["data"]
+        for name in (IDS_FILE, ID_ROWS_FILE):
+            (data / name).unlink()
+        del segment["ids"], segment["vectors"]
+        for shard in segment["shards"]:
+            path = data / shard["passages"]
+            pq.write_table(pq.read_table(path), path, row_group_size=256, compression="zstd")
+            shard["passages_sha256"] = sha256_of(path)
+            del shard["rows_per_group"], shard["score_shift_max"], shard["score_shift_mean"]
+    values["format_version"] = version
+    if version == 1:  # before an index could be changed
+        (segment,) = values.pop("segments")
+        assert (segment.pop("deleted"), values.pop("deleted"), values.pop("changes")) == (
+            None,
+            0,
+            0,
+        )
+        assert segment["data"].endswith(f"-{values.pop('last_data'):04d}")
+        values |= segment | {"format_version": 1}
+    write_values(folder, values)
+
+
 def segment_of(values: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest of either format says of its first segment."""
+    """What a manifest of any format says of its first segment."""
     return values["segments"][0] if "segments" in values else values
 
 
@@ -95,3 +131,10 @@ def change_index(
             change.add_shard(added[part], vectors[part], truncated=0)
         change.delete(rows[rows >= 0])
         return change.commit(factory=factory)
+
+
+def touched(index: DenseIndex) -> DenseIndex:
+    """`index`, after every file of it was read."""
+    (hits,) = index.search(unit_vectors(1), len(index))
+    index.passages([hit.id for hit in hits])
+    return index

@@ -113,4 +113,4 @@ def test_the_next_writer_may_build_the_index_anew(before, tmp_path, monkeypatch,
         write_index(folder, VECTORS[:3], overwrite=True)
         (data,) = folder.glob("data-*")
         assert {path.name for path in folder.iterdir()} == {".lock", MANIFEST, data.name}
-        assert len(list(data.iterdir())) == 3
+        assert len(list(data.iterdir())) == 5
