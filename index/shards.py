@@ -88,11 +88,12 @@ class VectorTable:
 def by_part(starts: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Rows, int64 [n], that are numbered through parts which begin at `starts`, part by part.
 
-    Gives each part that has any, which of `rows` those are, bool [n], and their numbers inside it.
+    Gives each part that has any, the places of those in `rows`, and their numbers inside the part.
     """
     owners = np.searchsorted(starts, rows, side="right") - 1
-    for owner in np.unique(owners).tolist():
-        mine = owners == owner
+    order = np.argsort(owners, kind="stable")
+    found, firsts = np.unique(owners[order], return_index=True)
+    for owner, mine in zip(found.tolist(), np.split(order, firsts[1:]), strict=False):
         yield owner, mine, rows[mine] - starts[owner]
 
 
