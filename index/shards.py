@@ -192,13 +192,12 @@ def _kinds(schema: pa.Schema) -> str:
 def by_part(starts: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Rows, int64 [n], that are numbered through parts which begin at `starts`, part by part.
 
-    Gives each part that has any, the places in `rows` of those, and their numbers inside it.
+    Gives each part that has any, the places of those in `rows`, and their numbers inside the part.
     """
     owners = np.searchsorted(starts, rows, side="right") - 1
     order = np.argsort(owners, kind="stable")
-    ends = np.flatnonzero(np.diff(owners[order])) + 1
-    for mine in np.split(order, ends) if len(rows) else ():
-        owner = int(owners[mine[0]])
+    found, firsts = np.unique(owners[order], return_index=True)
+    for owner, mine in zip(found.tolist(), np.split(order, firsts[1:]), strict=False):
         yield owner, mine, rows[mine] - starts[owner]
 
 
