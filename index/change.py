@@ -24,6 +24,7 @@ from index.files import sync_folder
 from index.folder import next_data, tidy, unfinished_in
 from index.journal import Journal, settle, write_journal
 from index.manifest import Manifest, SegmentRecord, ShardRecord, counted
+from index.metadata import columns_of
 from index.pieces import Piece, read_piece, regrouped
 from index.plan import data_number
 from index.records import Passage
@@ -102,6 +103,7 @@ class IndexChange:
         Raises `ValueError` for a factory string that FAISS can't build over the new segment.
         """
         data = self._begin()
+        columns = columns_of(self.folder / data, self._shards, self.manifest.columns)
         segments = []
         for number, segment in enumerate(self.manifest.segments):
             if number not in self._touched:
@@ -120,6 +122,7 @@ class IndexChange:
             skipped=self.manifest.skipped + skipped,
             created_by=dict(created_by or self.manifest.created_by),
             changes=self.manifest.changes + 1,
+            columns=columns,
             **counted(segments),
         )
         manifest.write(self.folder)

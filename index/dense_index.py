@@ -14,6 +14,7 @@ import numpy as np
 
 from index.faiss_index import inner_products
 from index.manifest import Manifest
+from index.metadata import IndexMetadata, Where
 from index.records import Hit, Passage
 from index.segment import LiveVectors, Segment, told_of
 from index.shards import by_part
@@ -30,6 +31,7 @@ class DenseIndex:
         self.manifest = manifest
         dimension = manifest.encoder.dimension
         self.segments = [Segment(folder, record, dimension) for record in manifest.segments]
+        self.metadata = IndexMetadata(folder, manifest)
         # Inside, rows are numbered through all segments, deleted ones among them.
         self._starts = np.cumsum([0, *(record.passages for record in manifest.segments)])
 
@@ -81,19 +83,33 @@ class DenseIndex:
         live = np.concatenate([np.empty(0, bool), *(segment.live for segment in self.segments)])
         return dict(zip(self.ids, np.flatnonzero(live).tolist(), strict=True))
 
-    def search(self, queries: np.ndarray, k: int) -> list[list[Hit]]:
+    def search(self, queries: np.ndarray, k: int, where: Where | None = None) -> list[list[Hit]]:
         """The `k` passages of highest cosine for each row of `queries`, float32 [q, d].
 
-        Gives all passages when `k` is larger than the corpus. Equal scores are ordered by id.
-        Raises `ValueError` for a `k` below 1 or vectors of another dimension.
+        Of those that the condition `where` keeps, if there is one. Gives all of them when there are
+        fewer than `k`. Equal scores are ordered by id. Raises `ValueError` for a `k` below 1,
+        vectors of another dimension, and as `where`.
         """
         dimension = self.manifest.encoder.dimension
         if k < 1:
             raise ValueError(f"k is {k}, wanted at least 1")
         if queries.ndim != 2 or queries.shape[1] != dimension:
             raise ValueError(f"query vectors have shape {queries.shape}, wanted [n, {dimension}]")
-        found = [segment.search(queries, k) for segment in self.segments]
+        allowed = [None] * len(self.segments) if where is None else self.where(where)
+        found = [
+            segment.search(queries, k, rows)
+            for segment, rows in zip(self.segments, allowed, strict=True)
+        ]
         return [self._hits([each[query] for each in found], k) for query in range(len(queries))]
+
+    def where(self, where: Where) -> Sequence[np.ndarray]:
+        """Which rows are live and kept by a condition on metadata, bool [n] for each segment.
+
+        The condition is a text (`index/where.py`) or a pyarrow expression over the columns. Raises
+        `TypeError` or `ValueError` for one that does not fit them.
+        """
+        masks = self.metadata.masks(where)
+        return [mask & segment.live for mask, segment in zip(masks, self.segments, strict=True)]
 
     def cosines(self, query: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """The exact cosine, float32 [n], of a unit vector [d] with each of the passages `ids`.
@@ -115,7 +131,8 @@ class DenseIndex:
         owner = int(np.searchsorted(self._starts, row, side="right")) - 1
         segment = self.segments[owner]
         with told_of(segment.record):
-            return segment.store[row - int(self._starts[owner])]
+            passage = segment.store[row - int(self._starts[owner])]
+        return passage._replace(metadata=self.metadata.row(owner, row - int(self._starts[owner])))
 
     def _rows(self, ids: Sequence[str]) -> list[int]:
         missing = [id_ for id_ in ids if id_ not in self._row_of]

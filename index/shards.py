@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from index.files import file_of, sha256_of, write_atomic
 from index.manifest import ShardRecord, shard_files
+from index.metadata import with_metadata, write_metadata
 from index.records import Passage
 
 ROWS_PER_GROUP = 256
@@ -26,8 +27,8 @@ def write_shard(
     folder: Path, number: int, passages: Sequence[Passage], vectors: np.ndarray, truncated: int
 ) -> ShardRecord:
     """Write shard `number` of `passages` and their float32 `vectors` [n, d]."""
-    vectors_file, passages_file = shard_files(number)
-    columns = zip(*passages, strict=True)
+    vectors_file, passages_file, _ = shard_files(number)
+    columns = zip(*(passage[:3] for passage in passages), strict=True)
     table = pa.table(
         {name: pa.array(column) for name, column in zip(_PASSAGES.names, columns, strict=True)},
         schema=_PASSAGES,
@@ -44,6 +45,7 @@ def write_shard(
         truncated=truncated,
         vectors_sha256=sha256_of(folder / vectors_file),
         passages_sha256=sha256_of(folder / passages_file),
+        metadata_sha256=write_metadata(folder, number, passages),
     )
 
 
@@ -119,7 +121,8 @@ def read_passages(folder: Path, shard: ShardRecord) -> list[Passage]:
     """Every passage of a shard, in order; raises `ValueError` for a damaged file."""
     file = _passage_file(folder, shard)
     with _readable(shard.passages):
-        return _as_passages(file.read(), shard.passages)
+        passages = _as_passages(file.read(), shard.passages)
+    return with_metadata(folder, shard, passages)
 
 
 class PassageStore:

@@ -55,6 +55,7 @@ def _faults(folder: Path, segment: SegmentRecord) -> list[str]:
 def _read_through(index: DenseIndex) -> float:
     """Recall@10 measured again; raises `ValueError` where a file is not what it should be."""
     assert len(index.ids) == len(index)
+    index.metadata.check()
     for segment in index.segments:
         with told_of(segment.record):
             _read_segment(segment)
