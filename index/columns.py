@@ -53,8 +53,8 @@ def check_columns(columns: Iterable[ColumnRecord]) -> None:
 class Columns:
     """Some columns, whose types are learned from their values, or known before."""
 
-    def __init__(self, names: Iterable[str], known: Iterable[ColumnRecord] = ()) -> None:
-        """Types in `known` stay: they are those of an index that exists."""
+    def __init__(self, names: Iterable[str] = (), *, known: Iterable[ColumnRecord] = ()) -> None:
+        """Those of `names`; or those that are `known`, of an index, whose types stay."""
         self._types = dict.fromkeys(names, UNKNOWN) | {each.name: each.type for each in known}
         self._fixed = {each.name for each in known if each.type != UNKNOWN}
 

@@ -24,7 +24,7 @@ from index.manifest import Manifest, ShardRecord, metadata_file
 from index.records import Passage, Value
 from index.where import parse_where
 
-Where: TypeAlias = "str | pc.Expression"
+Where: TypeAlias = str | pc.Expression
 _ARROW = {
     "string": pa.string(),
     "integer": pa.int64(),

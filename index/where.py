@@ -78,8 +78,9 @@ class _Parser:
         self._text = text
         self._types = types
         self._tokens = [
-            _Token(str(found.lastgroup), found[str(found.lastgroup)], found.start(found.lastgroup))
+            _Token(kind, found[kind], found.start(kind))
             for found in _TOKEN.finditer(text)
+            for kind in [str(found.lastgroup)]
         ]
         self._next = 0
         self._depth = 0
