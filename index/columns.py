@@ -29,6 +29,8 @@ NAMED = {
     UNKNOWN: "nothing",
 }
 _INTEGERS = range(-(2**63), 2**63)
+# Beyond, a float does not hold every whole number.
+_EXACT = 2**53
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Columns:
     def checked(self, metadata: Mapping[str, Any]) -> dict[str, Value]:
         """A value or None for every column; a field that is missing, or is not a number, is None.
 
-        Whole numbers may stand among others, as JSON spells them, unless the index's type is fixed.
+        Whole numbers may stand among fractions, as JSON spells them, unless a type is known.
         Raises `ValueError`, and learns nothing, for a value of another type or a field that is no
         column.
         """
@@ -75,18 +77,24 @@ class Columns:
                 kept = f"keeps {', '.join(self._types)}" if self._types else "keeps no fields"
                 raise ValueError(f"the field {name!r} is not kept: the index {kept} (build --keep)")
         values = {name: as_value(name, metadata.get(name)) for name in self._types}
-        types = dict(self._types)
+        types, fixed = dict(self._types), set(self._fixed)
         for name, value in values.items():
             found = type_of(value)
             wider = wider_type(types[name], found)
-            if wider is None or (name in self._fixed and wider != types[name]):
-                where = "in the index" if name in self._fixed else "in the passages before"
+            exact = not isinstance(value, int) or abs(value) <= _EXACT
+            if (
+                wider is None
+                or (name in fixed and wider != types[name])
+                or (wider == "float" and not exact)
+            ):
                 raise ValueError(
-                    f"the field {name!r} is {value!r:.80}, {NAMED[found]}; {where} it is "
-                    f"{NAMED[types[name]]}"
+                    f"the field {name!r} is {value!r:.80}, {NAMED[found]}; it was "
+                    f"{NAMED[types[name]]} before"
                 )
             types[name] = wider
-        self._types = types
+            if not exact:
+                fixed.add(name)  # else a fraction would have it rounded
+        self._types, self._fixed = types, fixed
         return values
 
 

@@ -15,7 +15,7 @@ as in SQL a value that is missing equals nothing, and differs from nothing eithe
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple, NoReturn
 
@@ -45,8 +45,9 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
 }
 _NUMBERS = ("integer", "float")
-# Far more than people write, and far less than the stack of a parser or of Arrow takes.
-_DEEPEST = 100
+# Far more than people write, and far less than the stack takes: that of this parser, and of Arrow,
+# which makes a chain of every `and` and `or` and ends the process at some thousand links.
+_DEEPEST, _MOST = 100, 500
 
 
 def parse_where(text: str, types: Mapping[str, str]) -> pc.Expression:
@@ -83,7 +84,7 @@ class _Parser:
             for kind in [str(found.lastgroup)]
         ]
         self._next = 0
-        self._depth = 0
+        self._depth = self._conditions = 0
 
     def parse(self) -> pc.Expression:
         found = self._any()
@@ -92,16 +93,16 @@ class _Parser:
         return found
 
     def _any(self) -> pc.Expression:
-        terms = [self._all()]
+        found = self._all()
         while self._take("or"):
-            terms.append(self._all())
-        return _joined(terms, operator.or_)
+            found = found | self._all()
+        return found
 
     def _all(self) -> pc.Expression:
-        terms = [self._term()]
+        found = self._term()
         while self._take("and"):
-            terms.append(self._term())
-        return _joined(terms, operator.and_)
+            found = found & self._term()
+        return found
 
     def _term(self) -> pc.Expression:
         start = self._token
@@ -119,6 +120,9 @@ class _Parser:
         return found
 
     def _condition(self) -> pc.Expression:
+        self._conditions += 1
+        if self._conditions > _MOST:
+            self._fault(self._token, f"more than {_MOST} conditions; for many values, use `in`")
         name, column = self._column("a column")
         if self._take("is"):
             negated = self._take("not")
@@ -238,14 +242,6 @@ class _Parser:
 
     def _fault(self, token: _Token, fault: str) -> NoReturn:
         raise ValueError(f"where {self._text!r:.200}, character {token.place + 1}: {fault}")
-
-
-def _joined(terms: Sequence[Any], join: Callable[[Any, Any], Any]) -> Any:
-    """All terms under one operator, as a shallow tree: Arrow walks it on its stack."""
-    if len(terms) == 1:
-        return terms[0]
-    half = len(terms) // 2
-    return join(_joined(terms[:half], join), _joined(terms[half:], join))
 
 
 def _unknown() -> pc.Expression:
