@@ -34,7 +34,7 @@ def read_ir_datasets_corpus(dataset_id: str, reading: Reading) -> Iterator[Recor
     names = [name for name in reading.names if name in fields]
     missing = [name for name in reading.names if name not in fields]
     reading.missing(dataset_id, missing, f"its documents have {', '.join(fields)}")
-    reading.total = _count(dataset)
+    reading.total = dataset.docs_metadata().get("count")  # as ir_datasets has it on record
     for number, document in enumerate(_downloaded(dataset_id, dataset.docs_iter), 1):
         title = getattr(document, "title", "") or ""
         text = next(
@@ -44,15 +44,6 @@ def read_ir_datasets_corpus(dataset_id: str, reading: Reading) -> Iterator[Recor
             text = document.default_text()
         kept = {name: getattr(document, name) for name in names}
         yield Record(f"{dataset_id}:document {number}", Passage(document.doc_id, title, text, kept))
-
-
-def _count(dataset: Any) -> int | None:
-    """How many documents ir_datasets has on record; it fetches nothing to tell."""
-    try:
-        count = dataset.docs_metadata().get("count")
-    except AttributeError:  # a dataset that is none of its own
-        return None
-    return int(count) if count else None
 
 
 def read_ir_datasets_queries(dataset_id: str) -> dict[str, str]:
