@@ -143,15 +143,14 @@ class IndexMetadata:
         for expression, masks in self._kept:
             if expression.equals(where):
                 return masks
-        masks = [segment.mask(where) for segment in self._segments]
+        masks = [_mask(segment.table, where) for segment in self._segments]
         self._kept = [*self._kept, (where, masks)][-_MASKS_KEPT:]
         return masks
 
     def check(self) -> None:
         """Read all of it; raises `ValueError` for a file that is damaged inside."""
         for segment in self._segments:
-            for part in segment.parts:
-                _ = part.table
+            _ = segment.table
 
 
 class _SegmentMetadata:
@@ -166,8 +165,10 @@ class _SegmentMetadata:
         (found,) = self.parts[part].table.slice(row - int(self._starts[part]), 1).to_pylist()
         return found
 
-    def mask(self, expression: pc.Expression) -> np.ndarray:
-        return np.concatenate([_mask(part.table, expression) for part in self.parts])
+    @cached_property
+    def table(self) -> pa.Table:
+        """All shards' columns, still where they are mapped."""
+        return pa.concat_tables(part.table for part in self.parts)
 
 
 class _Part:
