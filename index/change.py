@@ -23,6 +23,7 @@ from index.folder import next_data, tidy, unfinished_in
 from index.ids import IdTable, find_live, large_column
 from index.journal import Journal, settle, write_journal
 from index.manifest import Manifest, ScoreShift, SegmentRecord, ShardRecord, counted
+from index.metadata import columns_of
 from index.pieces import Piece, read_piece, regrouped
 from index.plan import data_number
 from index.precision import StoredVectors, score_shift, stored
@@ -115,6 +116,7 @@ class IndexChange:
         Raises `ValueError` for a factory string that FAISS can't build over the new segment.
         """
         data = self._begin()
+        columns = columns_of(self.folder / data, self._shards, self.manifest.columns)
         segments = []
         for number, segment in enumerate(self.manifest.segments):
             if number not in self._touched:
@@ -135,6 +137,7 @@ class IndexChange:
             skipped=self.manifest.skipped + skipped,
             created_by=dict(created_by or self.manifest.created_by),
             changes=self.manifest.changes + 1,
+            columns=columns,
             **counted(segments),
         )
         manifest.write(self.folder)

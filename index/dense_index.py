@@ -16,6 +16,7 @@ import numpy as np
 from index.faiss_index import inner_products
 from index.ids import TWICE, check_unique, find_live
 from index.manifest import Manifest
+from index.metadata import IndexMetadata, Where
 from index.records import Hit, Passage
 from index.segment import LiveVectors, Segment, faults_of, told_of
 from index.shards import by_part
@@ -33,6 +34,7 @@ class DenseIndex:
         self.manifest = manifest
         dimension = manifest.encoder.dimension
         self.segments = [Segment(folder, record, dimension) for record in manifest.segments]
+        self.metadata = IndexMetadata(folder, manifest)
         # Inside, rows are numbered through all segments, deleted ones among them.
         self._starts = np.cumsum([0, *(record.passages for record in manifest.segments)])
 
@@ -79,20 +81,34 @@ class DenseIndex:
             live = chain.from_iterable(mask.tolist() for mask in lives)
             return list(compress(chain.from_iterable(each.ids for each in self.segments), live))
 
-    def search(self, queries: np.ndarray, k: int) -> list[list[Hit]]:
+    def search(self, queries: np.ndarray, k: int, where: Where | None = None) -> list[list[Hit]]:
         """The `k` passages of highest cosine for each row of `queries`, float32 [q, d].
 
-        Gives all passages when `k` is larger than the corpus. Equal scores are ordered by id.
-        Raises `ValueError` for a `k` below 1 or vectors of another dimension.
+        Of those that the condition `where` keeps, if there is one. Gives all of them when there are
+        fewer than `k`. Equal scores are ordered by id. Raises `ValueError` for a `k` below 1,
+        vectors of another dimension, and as `where`.
         """
         dimension = self.manifest.encoder.dimension
         if k < 1:
             raise ValueError(f"k is {k}, wanted at least 1")
         if queries.ndim != 2 or queries.shape[1] != dimension:
             raise ValueError(f"query vectors have shape {queries.shape}, wanted [n, {dimension}]")
+        allowed = [None] * len(self.segments) if where is None else self.where(where)
         with self._told():
-            found = [_named(segment, segment.search(queries, k)) for segment in self.segments]
+            found = [
+                _named(segment, segment.search(queries, k, rows))
+                for segment, rows in zip(self.segments, allowed, strict=True)
+            ]
             return [_hits([each[query] for each in found], k) for query in range(len(queries))]
+
+    def where(self, where: Where) -> Sequence[np.ndarray]:
+        """Which rows are live and kept by a condition on metadata, bool [n] for each segment.
+
+        The condition is a text (`index/where.py`) or a pyarrow expression over the columns. Raises
+        `TypeError` or `ValueError` for one that does not fit them.
+        """
+        masks = self.metadata.masks(where)
+        return [mask & segment.live for mask, segment in zip(masks, self.segments, strict=True)]
 
     def cosines(self, query: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """The exact cosine, float32 [n], of a unit vector [d] with each of the passages `ids`.
@@ -117,7 +133,9 @@ class DenseIndex:
         places = rows - self._starts[owners]
         with self._told():
             return [
-                self.segments[owner].passage(row, id_)
+                self.segments[owner]
+                .passage(row, id_)
+                ._replace(metadata=self.metadata.row(owner, row))
                 for owner, row, id_ in zip(owners.tolist(), places.tolist(), ids, strict=True)
             ]
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from index.columns import ColumnRecord, check_columns
 from index.files import write_atomic
 from index.plan import DATA, FLOAT32, Plan, checked_precision, data_number, unfinished_build
 from index.schema import check_digests, check_ranges, from_json, read_json
@@ -57,7 +58,8 @@ class ShardRecord:
     """One checkpoint of the build: two files of `rows` passages, and their digests.
 
     A passage is read with the others of its group of `rows_per_group`. Storing the vectors moved
-    inner products by `score_shift_mean` on average and at most by `score_shift_max`.
+    inner products by `score_shift_mean` on average and at most by `score_shift_max`. Where fields
+    of the passages are kept there is a third file, by its own name.
     """
 
     vectors: str
@@ -69,17 +71,26 @@ class ShardRecord:
     rows_per_group: int = 256
     score_shift_max: float = 0.0
     score_shift_mean: float = 0.0
+    metadata_sha256: str | None = None
 
     def __post_init__(self) -> None:
         check_ranges(self, rows=(1, _MOST_ROWS), rows_per_group=(1, _MOST_ROWS))
         check_ranges(self, score_shift_max=(0, 2), score_shift_mean=(0, self.score_shift_max))
         check_ranges(self, truncated=(0, self.rows))
         check_digests(self, "vectors_sha256", "passages_sha256")
+        if self.metadata_sha256 is not None:
+            check_digests(self, "metadata_sha256")
+
+    @property
+    def metadata(self) -> str:
+        """The name of its file of metadata, if it has one."""
+        return self.vectors.replace("vectors", "metadata")
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digest of each of the two files, by name."""
-        return {self.vectors: self.vectors_sha256, self.passages: self.passages_sha256}
+        """The digest of each of its files, by name."""
+        found = {self.vectors: self.vectors_sha256, self.passages: self.passages_sha256}
+        return found | ({self.metadata: self.metadata_sha256} if self.metadata_sha256 else {})
 
 
 def shift_over(parts: Sequence[tuple[int, ScoreShift]]) -> ScoreShift:
@@ -90,9 +101,14 @@ def shift_over(parts: Sequence[tuple[int, ScoreShift]]) -> ScoreShift:
     return ScoreShift(most, min(most, mean))
 
 
-def shard_files(number: int) -> tuple[str, str]:
-    """The names of the vectors and of the passages of shard `number`."""
-    return f"vectors-{number:05d}.arrow", f"passages-{number:05d}.parquet"
+def shard_files(number: int) -> tuple[str, str, str]:
+    """The names of the vectors, the passages and the metadata of shard `number`."""
+    return f"vectors-{number:05d}.arrow", f"passages-{number:05d}.parquet", metadata_file(number)
+
+
+def metadata_file(number: int) -> str:
+    """The name of the metadata of shard `number`."""
+    return f"metadata-{number:05d}.arrow"
 
 
 @dataclass(frozen=True)
@@ -163,7 +179,7 @@ class SegmentRecord:
         check_ranges(self, passages=(1, _MOST_ROWS))
         check_ranges(self, recall_at_10=(0, 1), recall_queries=(1, self.passages))
         for number, shard in enumerate(self.shards):
-            if (shard.vectors, shard.passages) != shard_files(number):
+            if (shard.vectors, shard.passages) != shard_files(number)[:2]:
                 raise ValueError(f"shards[{number}] has the files of another shard")
         if self.passages != (rows := sum(shard.rows for shard in self.shards)):
             raise ValueError(f"passages is {self.passages}, its shards have {rows}")
@@ -214,7 +230,7 @@ class Manifest:
     every corpus that was read; `truncated` the passages that were longer than the encoder reads,
     maybe deleted since. `changes` counts commits since the build of `corpus` by `settings`, and
     `last_data` is the highest number that a folder of data had, so that no name ever comes again: a
-    reader of an older manifest finds its own files or none.
+    reader of an older manifest finds its own files or none. `columns` are kept of every passage.
     """
 
     corpus: str
@@ -229,6 +245,7 @@ class Manifest:
     settings: dict[str, Any]
     created_by: dict[str, str]
     changes: int = 0
+    columns: tuple[ColumnRecord, ...] = ()
     format_version: int = field(default=FORMAT_VERSION, compare=False)
 
     def __post_init__(self) -> None:
@@ -251,6 +268,10 @@ class Manifest:
         for name, count in counted(self.segments).items():
             if getattr(self, name) != count:
                 raise ValueError(f"{name} is {getattr(self, name)}, its segments have {count}")
+        check_columns(self.columns)
+        for shard in (shard for segment in self.segments for shard in segment.shards):
+            if bool(shard.metadata_sha256) != bool(self.columns):
+                raise ValueError(f"{len(self.columns)} columns, but not in every shard")
 
     @property
     def plan(self) -> Plan:

@@ -78,9 +78,7 @@ def _checked(wanted: Any, value: Any, where: str) -> Any:
     if wanted is Any:
         return value
     if origin is UnionType:  # of a kind and None
-        if value is None:
-            return None
-        wanted = get_args(wanted)[0]
+        return None if value is None else _checked(get_args(wanted)[0], value, where)
     if is_dataclass(wanted):
         return from_json(wanted, value, f"{where}.")  # type: ignore[arg-type]
     if origin is tuple and isinstance(value, list):

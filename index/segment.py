@@ -158,9 +158,14 @@ class Segment:
                 raise ValueError(f"the passages and {IDS_FILE} have other ids in row {row}")
             return passage
 
-    def search(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The live rows, and their scores, of the best `k` of each query and what ties with it."""
-        live = self.live if self.record.deleted else None
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The live rows, and their scores, of the best `k` of each query and what ties with it.
+
+        `allowed`, bool [n], are the live rows to search; None: all that are live.
+        """
+        live = allowed if allowed is not None else self.live if self.record.deleted else None
         with told_of(self.record):
             return search_faiss(
                 self._faiss, self.record.faiss_factory, self.vectors, queries, k, live

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from index.files import file_of, sha256_of, write_atomic
 from index.manifest import ScoreShift, ShardRecord, shard_files
 from index.mapped import MOST_MAPPED, MappedFiles, mapped, readable
+from index.metadata import with_metadata, write_metadata
 from index.plan import FLOAT32
 from index.precision import (
     StoredVectors,
@@ -56,8 +57,8 @@ def write_stored(
     shift: ScoreShift,
 ) -> ShardRecord:
     """Write a shard of vectors whose storing has moved scores by `shift` before."""
-    vectors_file, passages_file = shard_files(number)
-    columns = zip(*passages, strict=True)
+    vectors_file, passages_file, _ = shard_files(number)
+    columns = zip(*(passage[:3] for passage in passages), strict=True)
     table = pa.table(
         {name: pa.array(column) for name, column in zip(_PASSAGES.names, columns, strict=True)},
         schema=_PASSAGES,
@@ -74,6 +75,7 @@ def write_stored(
         rows_per_group=ROWS_PER_GROUP,
         score_shift_max=shift.most,
         score_shift_mean=shift.mean,
+        metadata_sha256=write_metadata(folder, number, passages),
     )
 
 
@@ -206,7 +208,8 @@ def read_passages(folder: Path, shard: ShardRecord) -> list[Passage]:
     file_of(folder, shard.passages)
     file = _passage_file(mapped(folder, shard.passages), shard)
     with readable(shard.passages):
-        return list(_as_passages(file.read(), shard.passages))
+        passages = list(_as_passages(file.read(), shard.passages))
+    return with_metadata(folder, shard, passages)
 
 
 class PassageStore:
@@ -291,4 +294,4 @@ def _as_passages(table: pa.Table, name: str, place: int | None = None) -> Iterat
         raise ValueError(f"{name} has a passage without id, title or text")
     if place is not None:
         columns = [column.slice(place, 1) for column in columns]
-    yield from map(Passage._make, zip(*(x.to_pylist() for x in columns), strict=True))
+    yield from map(Passage, *(column.to_pylist() for column in columns))

@@ -44,6 +44,7 @@ def verify(folder: Path) -> Verification:
 
 def _read_through(index: DenseIndex) -> float:
     """Recall@10 measured again; raises `ValueError` where a file is not what it should be."""
+    index.metadata.check()
     for segment in index.segments:
         with told_of(segment.record):
             _read_segment(segment)

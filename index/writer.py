@@ -29,6 +29,7 @@ from index.manifest import (
     ShardRecord,
     counted,
 )
+from index.metadata import columns_of
 from index.plan import BUILDING, PLAN, Plan, read_plan
 from index.records import Passage
 from index.schema import from_json, read_json
@@ -126,6 +127,7 @@ class IndexWriter:
             segments=(segment,),
             last_data=segment.number,
             settings=self._plan.settings,
+            columns=columns_of(self._place, self.shards),
             created_by=dict(created_by),
             **counted([segment]),
         )

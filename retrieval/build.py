@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import faiss
-from tqdm import tqdm
 
+from index.columns import Columns
 from index.faiss_index import AUTO
 from index.files import LOCK, only_writer
 from index.folder import claim
@@ -25,9 +26,12 @@ from index.plan import Plan
 from index.records import Passage
 from index.writer import IndexWriter
 from retrieval.corpora import open_corpus
+from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Skipped
 from retrieval.encoder import DEFAULT_ENCODER, Encoder
+from retrieval.progress import encoding_progress
 
+_LATER = ("keep", "limit")
 _RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "torch")
 
 
@@ -38,7 +42,8 @@ class IndexSettings:
     `batch_size` bounds what is encoded at once: so many of a shard's longest passages, or as many
     tokens of shorter ones. `max_length` is in tokens (None: the encoder's own limit); `shard_size`
     in passages: what a killed build may lose, and the window that batches of like lengths are made
-    of.
+    of. `keep` names fields of the corpus that a search may ask for, `limit` is how many passages of
+    it are read (None: all).
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -47,12 +52,25 @@ class IndexSettings:
     batch_size: int = 32
     shard_size: int = 2048
     skip_bad: bool = False
+    keep: tuple[str, ...] = ()
+    limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "shard_size", "max_length"):
+        if "" in self.keep or len(set(self.keep)) < len(self.keep):
+            raise ValueError(f"keep is {', '.join(self.keep)!r}, wanted names, each once")
+        for name in ("batch_size", "shard_size", "max_length", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, wanted at least 1")
+
+    def recorded(self) -> dict[str, Any]:
+        """What the manifest says of them, in the words of JSON.
+
+        Settings that earlier versions did not have are named where they are used: else no build of
+        theirs could be resumed.
+        """
+        values = asdict(self) | {"keep": list(self.keep)}
+        return {name: value for name, value in values.items() if value or name not in _LATER}
 
 
 def build_index(
@@ -76,23 +94,24 @@ def build_index(
     with only_writer(folder) if (folder / LOCK).exists() else nullcontext():
         claim(folder, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
-    passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None), corpus)
+    reading = Reading(Columns(settings.keep), needed=True, limit=settings.limit)
+    passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None, reading), corpus)
     encoder = Encoder.load(
         settings.encoder,
         device=device,
         max_length=settings.max_length,
         batch_size=settings.batch_size,
     )
-    plan = Plan(corpus, encoder.record.fingerprint, asdict(settings))
+    plan = Plan(corpus, encoder.record.fingerprint, settings.recorded())
     folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder):
         writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
-        with tqdm(desc="encode", unit=" passages", disable=None) as progress:
+        with encoding_progress(reading) as advance:
             for number, shard in enumerate(in_shards(passages, settings.shard_size)):
                 if not writer.already_written(number, shard):
                     vectors, truncated = encoder.encode_passages(shard)
                     writer.add_shard(shard, vectors, truncated)
-                progress.update(len(shard))
+                advance(len(shard))
         manifest = writer.publish(
             encoder=encoder.record,
             factory=settings.faiss,

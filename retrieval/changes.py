@@ -6,17 +6,17 @@ one rename, and what was done to it. Memory holds one shard of passages and the 
     add_passages(Path("my-index"), [Passage("p9", "Bees", "Borage feeds bees.")])
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from configs.formats.checks import as_list, check_iterable, text_fault
 from index.change import IndexChange
+from index.columns import Columns
 from index.faiss_index import AUTO
 from index.files import only_writer
 from index.manifest import MANIFEST, Manifest
@@ -24,8 +24,10 @@ from index.records import Passage
 from index.schema import from_json
 from retrieval.build import IndexSettings, created_by, in_shards, peeked
 from retrieval.corpora import open_corpus
+from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Record, Skipped, checked
 from retrieval.encoder import Encoder
+from retrieval.progress import encoding_progress
 from retrieval.retriever import same_encoder
 
 
@@ -53,16 +55,18 @@ def add_passages(
     encoder: str | Encoder | None = None,
     device: str | None = None,
     batch_size: int | None = None,
+    limit: int | None = None,
     skipped: Skipped | None = None,
 ) -> Changed:
     """Add the passages of `corpus` (as `build_index` takes one, or passages) to the index.
 
     They are encoded by the encoder that built the index, in the shards that it was built in, and
-    become one new segment. With `skipped`, bad records are left out and counted there. Raises
-    `ValueError`, and adds nothing, for an id that is live already, for what `build_index` refuses,
-    for another encoder, and while another process writes.
+    become one new segment. The fields that the index keeps are taken from them, None where they
+    lack one. No more than `limit` passages are read. With `skipped`, bad records are left out and
+    counted there. Raises `ValueError`, and adds nothing, for an id that is live already, for what
+    `build_index` refuses, for another encoder, and while another process writes.
     """
-    return _write(folder, corpus, False, encoder, device, batch_size, skipped)
+    return _write(folder, corpus, False, encoder, device, batch_size, limit, skipped)
 
 
 def update_passages(
@@ -72,13 +76,14 @@ def update_passages(
     encoder: str | Encoder | None = None,
     device: str | None = None,
     batch_size: int | None = None,
+    limit: int | None = None,
     skipped: Skipped | None = None,
 ) -> Changed:
     """As `add_passages`, but a passage whose id is live already takes that one's place.
 
     One commit adds the new passages and deletes the old ones: no search sees both, or neither.
     """
-    return _write(folder, corpus, True, encoder, device, batch_size, skipped)
+    return _write(folder, corpus, True, encoder, device, batch_size, limit, skipped)
 
 
 def delete_passages(
@@ -142,6 +147,7 @@ def _write(
     encoder: str | Encoder | None,
     device: str | None,
     batch_size: int | None,
+    limit: int | None,
     skipped: Skipped | None,
 ) -> Changed:
     folder = Path(folder)
@@ -150,7 +156,8 @@ def _write(
     before = bad.count
     with only_writer(folder), IndexChange(folder) as change:
         settings = _settings(folder, change.manifest)
-        passages = _passages(corpus, skipped)
+        reading = Reading(Columns(known=change.manifest.columns), limit=limit)
+        passages = _passages(corpus, skipped, reading)
         loaded = same_encoder(
             folder,
             change.manifest.encoder,
@@ -159,7 +166,7 @@ def _write(
             batch_size=batch_size or settings.batch_size,
         )
         added = replaced = 0
-        with tqdm(desc="encode", unit=" passages", disable=None) as progress:
+        with encoding_progress(reading) as advance:
             for shard in in_shards(passages, settings.shard_size):
                 rows = change.find([passage.id for passage in shard])
                 live = rows[rows >= 0]
@@ -172,23 +179,31 @@ def _write(
                 change.add_shard(shard, vectors, truncated)
                 change.delete(live)
                 added, replaced = added + len(shard) - len(live), replaced + len(live)
-                progress.update(len(shard))
+                advance(len(shard))
         change.commit(factory=AUTO, skipped=bad.count - before)
     return Changed(change.manifest, added, replaced, skipped=bad.count - before)
 
 
-def _passages(corpus: str | Iterable[Passage], skipped: Skipped | None) -> Iterator[Passage]:
+def _passages(
+    corpus: str | Iterable[Passage], skipped: Skipped | None, reading: Reading
+) -> Iterator[Passage]:
     if isinstance(corpus, str):
-        return peeked(open_corpus(corpus, skipped), corpus)
+        return peeked(open_corpus(corpus, skipped, reading), corpus)
     check_iterable("corpus", corpus, "the name of a corpus, or passages")
-    return peeked(checked(map(_record, count(1), corpus), skipped), "passages")
+    return peeked(checked(map(_record, count(1), corpus), skipped, reading), "passages")
 
 
 def _record(number: int, passage: Passage) -> Record:
-    three = isinstance(passage, tuple) and len(passage) == 3
-    if not (three and all(isinstance(part, str) for part in passage)):
-        raise TypeError(f"passage {number} is {passage!r:.80}, wanted a Passage of three strings")
-    return Record(f"passage {number}", Passage(*passage))
+    if isinstance(passage, tuple) and len(passage) in (3, 4):
+        found = Passage(*passage)
+        if all(isinstance(part, str) for part in passage[:3]) and isinstance(
+            found.metadata, Mapping
+        ):
+            return Record(f"passage {number}", found)
+    raise TypeError(
+        f"passage {number} is {passage!r:.80}, wanted a Passage of three strings, and perhaps a "
+        f"mapping of metadata"
+    )
 
 
 def _settings(folder: Path, manifest: Manifest) -> IndexSettings:

@@ -13,6 +13,7 @@ import numpy as np
 from configs.formats.checks import check_count, check_queries
 from index.dense_index import DenseIndex
 from index.manifest import EncoderRecord
+from index.metadata import Where
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
 from retrieval.encoder import Encoder
@@ -67,21 +68,26 @@ class Retriever:
         queries: str | Iterable[str],
         k: int = 10,
         relevance_filter: RelevanceFilter | None = None,
+        *,
+        where: Where | None = None,
     ) -> list[list[Hit]]:
         """The `k` best hits of each query, best first; one string counts as one query.
 
-        With a filter, those of them that it keeps, maybe none. Gives every passage when `k` is
-        larger than the corpus. Raises `TypeError` or `ValueError` for what is no query, and for a
-        `k` that is no whole number from 1.
+        Only passages that the condition `where` keeps are searched: a text such as "year >= 2020",
+        or a pyarrow expression. With a filter, those of them that it keeps, maybe none. Gives every
+        passage when `k` is larger than the corpus. Raises `TypeError` or `ValueError` for what is
+        no query, for a `k` that is no whole number from 1, and as `DenseIndex.where`.
         """
         asked = check_queries([queries] if isinstance(queries, str) else queries)
         check_count("k", k)
         k = int(k)  # numpy's own among them
+        if where is not None:
+            self.index.where(where)  # told before anything is encoded
         depth = k if relevance_filter is None else max(k, relevance_filter.needed_hits)
         hits: list[list[Hit]] = []
         for start in range(0, len(asked), _QUERIES_PER_BATCH):
             vectors = self.encode_queries(asked[start : start + _QUERIES_PER_BATCH])
-            found = self.index.search(vectors, depth)
+            found = self.index.search(vectors, depth, where)
             if relevance_filter is not None:
                 found = keep_relevant(relevance_filter, vectors, found, k)
             hits.extend(found)

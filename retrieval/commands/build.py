@@ -6,7 +6,7 @@ Enters: a corpus and options. Leaves: an index, and what it holds on stdout.
 import argparse
 from pathlib import Path
 
-from configs.command import Subparsers
+from configs.command import Subparsers, note
 from retrieval.commands.change import tell_skipped
 from retrieval.commands.info import show
 
@@ -17,7 +17,7 @@ def add_parser(commands: Subparsers) -> None:
     build.add_argument(
         "corpus",
         help="a BEIR folder, a .jsonl, .tsv (each also .gz) or .parquet file, an ir_datasets id, "
-        "or pydoc[:PACKAGE,...]",
+        "pydoc[:PACKAGE,...], or - for JSON Lines from stdin",
     )
     build.add_argument("--out", type=Path, required=True, help="the index's folder")
     build.add_argument("--encoder", help="minilm (default), a folder, or a hub model's name")
@@ -33,8 +33,18 @@ def add_parser(commands: Subparsers) -> None:
     build.add_argument(
         "--skip-bad", action="store_true", default=None, help="leave out and count bad records"
     )
+    build.add_argument(
+        "--keep",
+        metavar="FIELD,...",
+        help="fields of the corpus to keep, for search --where",
+    )
+    build.add_argument("--limit", type=int, help="read no more than so many passages")
     how = build.add_mutually_exclusive_group()
-    how.add_argument("--resume", action="store_true", help="go on with a killed build")
+    how.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a killed build; from stdin, of the same stream",
+    )
     how.add_argument("--overwrite", action="store_true", help="replace the index in --out")
     build.add_argument("--json", action="store_true", help="print the manifest")
     build.set_defaults(run=_build)
@@ -42,14 +52,17 @@ def add_parser(commands: Subparsers) -> None:
 
 def _build(arguments: argparse.Namespace) -> None:
     from configs.settings import read_settings
+    from index.columns import UNKNOWN
     from retrieval.build import IndexSettings, build_index
     from retrieval.corpora.records import Skipped
 
-    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad")
+    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad", "limit")
     options = {name: getattr(arguments, name) for name in names}
+    if arguments.keep is not None:
+        options["keep"] = tuple(name.strip() for name in arguments.keep.split(","))
     settings = read_settings(IndexSettings, arguments.config, **options)
     skipped = Skipped()
-    build_index(
+    manifest = build_index(
         arguments.corpus,
         arguments.out,
         settings,
@@ -59,4 +72,7 @@ def _build(arguments: argparse.Namespace) -> None:
         skipped=skipped,
     )
     tell_skipped(skipped)
+    for column in manifest.columns:
+        if column.type == UNKNOWN:
+            note(f"no passage has a field {column.name!r}")
     show(arguments.out, arguments.json)

@@ -25,7 +25,8 @@ def add_parser(commands: Subparsers) -> None:
         ("update", "add a corpus to an index; passages of the same id are replaced"),
     ):
         command = _command(commands, name, help_)
-        command.add_argument("corpus", help="as for build")
+        command.add_argument("corpus", help="as for build; - reads JSON Lines from stdin")
+        command.add_argument("--limit", type=int, help="as for build")
         command.add_argument("--encoder", help="where the encoder that built the index is now")
         command.add_argument("--batch-size", type=int, help="as for build")
         command.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
@@ -77,6 +78,7 @@ def _write(arguments: argparse.Namespace) -> None:
         encoder=arguments.encoder,
         device=arguments.device,
         batch_size=arguments.batch_size,
+        limit=arguments.limit,
         skipped=skipped if arguments.skip_bad else None,
     )
     tell_skipped(skipped)

@@ -51,12 +51,15 @@ def show(folder: Path, as_json: bool) -> None:
         "encoder": f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling",
         "faiss": " and ".join(sorted({segment.faiss_factory for segment in segments})) or "none",
         "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({asked} of its own vectors)",
+        "columns": ", ".join(f"{each.name} ({each.type})" for each in manifest.columns),
         "size": f"{size / 1e6:.1f} MB in {sum(len(each.shards) for each in segments)} shards",
     }
     if manifest.changes:
         rows["truncated"] = f"at most {rows['truncated']}"  # some may be deleted
     else:
         del rows["deleted"], rows["changes"]
+    if not manifest.columns:
+        del rows["columns"]
     if len(segments) > 1:
         rows["recall@10"] += ", where it is lowest"
         for each in segments:
