@@ -163,7 +163,7 @@ def test_more_shards_than_are_mapped_are_opened_when_touched(tmp_path, monkeypat
     change_index(tmp_path, compact=True)
     assert opened.passages(["p0099"]) == [passages(300)[99]]
     with pytest.raises(ValueError, match=r"has changed since it was opened .*; open it again"):
-        opened.search(VECTORS[299:], 1)
+        opened.search(VECTORS[299:], 300)
 
 
 def test_a_segment_whose_table_is_another_ones_is_told(tmp_path):

@@ -12,7 +12,14 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from index_cases import PLAN, change_index, passages, unit_vectors, write_index
+from index_cases import (
+    PLAN,
+    change_index,
+    passages,
+    unit_vectors,
+    write_index,
+    write_values,
+)
 
 from index.columns import ColumnRecord
 from index.dense_index import DenseIndex
@@ -296,7 +303,7 @@ def test_a_file_of_another_form_is_told(folder, table):
         writer.write_table(table)
     values = json.loads((folder / MANIFEST).read_text())
     values["segments"][0]["shards"][1]["metadata_sha256"] = sha256_of(path)
-    (folder / MANIFEST).write_text(json.dumps(values))
+    write_values(folder, values)
     _is_told(folder, rf"is damaged \(data-0001: {NAME}")
     assert NAME in verify(folder).faults[0]
 
@@ -318,7 +325,7 @@ def test_a_file_of_another_form_is_told(folder, table):
 def test_a_manifest_by_a_stranger_is_checked(folder, change, message):
     values = json.loads((folder / MANIFEST).read_text())
     change(values)
-    (folder / MANIFEST).write_text(json.dumps(values))
+    write_values(folder, values)
     with pytest.raises(ValueError, match=rf"manifest\.json is damaged .*{message}"):
         DenseIndex.open(folder)
 
@@ -326,6 +333,6 @@ def test_a_manifest_by_a_stranger_is_checked(folder, change, message):
 def test_columns_that_the_manifest_names_otherwise_are_told(folder):
     values = json.loads((folder / MANIFEST).read_text())
     values["columns"][0]["type"] = "string"
-    (folder / MANIFEST).write_text(json.dumps(values))
+    write_values(folder, values)
     with pytest.raises(ValueError, match=r"metadata-00000\.arrow holds .*'year', 'integer'"):
         IndexMetadata(folder, Manifest.read(folder))
