@@ -95,13 +95,16 @@ class IndexChange:
         factory: str = AUTO,
         skipped: int = 0,
         created_by: Mapping[str, str] | None = None,
+        lexical: str | None = None,
     ) -> Manifest:
         """Finish the new segment, write what is deleted, and make both the index by one rename.
 
-        A segment of which nothing is live is left out. `created_by` None keeps that of the build.
+        A segment of which nothing is live is left out. `created_by` None keeps that of the build,
+        and `lexical` None the analyser; another one needs every passage to have moved.
         Raises `ValueError` for a factory string that FAISS can't build over the new segment.
         """
         data = self._begin()
+        lexical = self.manifest.lexical if lexical is None else lexical
         segments = []
         for number, segment in enumerate(self.manifest.segments):
             if number not in self._touched:
@@ -112,7 +115,7 @@ class IndexChange:
                 segments.append(replace(segment, deleted=deleted))
         if self._shards:
             place, dimension = self.folder / data, self.manifest.encoder.dimension
-            segments.append(finish_segment(place, data, self._shards, dimension, factory))
+            segments.append(finish_segment(place, data, self._shards, dimension, factory, lexical))
         manifest = replace(
             self.manifest,
             segments=tuple(segments),
@@ -120,6 +123,7 @@ class IndexChange:
             skipped=self.manifest.skipped + skipped,
             created_by=dict(created_by or self.manifest.created_by),
             changes=self.manifest.changes + 1,
+            lexical=lexical,
             **counted(segments),
         )
         manifest.write(self.folder)

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from index.faiss_index import inner_products
+from index.lexical import LexicalLeg
+from index.lexical_record import OFF
 from index.manifest import Manifest
 from index.records import Hit, Passage
 from index.segment import LiveVectors, Segment, told_of
@@ -32,6 +34,8 @@ class DenseIndex:
         self.segments = [Segment(folder, record, dimension) for record in manifest.segments]
         # Inside, rows are numbered through all segments, deleted ones among them.
         self._starts = np.cumsum([0, *(record.passages for record in manifest.segments)])
+        # Opened with the rest: a change may delete its files before the first search for words.
+        self.lexical = LexicalLeg(folder, manifest) if manifest.lexical != OFF else None
 
     @classmethod
     def open(cls, folder: Path | str) -> "DenseIndex":
@@ -94,6 +98,36 @@ class DenseIndex:
             raise ValueError(f"query vectors have shape {queries.shape}, wanted [n, {dimension}]")
         found = [segment.search(queries, k) for segment in self.segments]
         return [self._hits([each[query] for each in found], k) for query in range(len(queries))]
+
+    def search_words(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """The `k` passages of highest BM25 score for each query, of those that share a word with it.
+
+        Equal scores are ordered by id. Deleted passages are not found, but count where a score asks
+        how rare a word is, until the index is compacted. Raises `ValueError` for a `k` below 1, and
+        for an index without a lexical leg.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}, wanted at least 1")
+        if self.lexical is None:
+            raise ValueError(
+                f"the index in {self.folder} has no lexical leg; "
+                f"`python -m retrieval.index compact {self.folder} --lexical english` adds it"
+            )
+        hits = []
+        for query in queries:
+            rows, scores = self.lexical.search(query, k, self._live)
+            found = [(rows[:0], scores[:0])] * len(self.segments)
+            for owner, mine, places in by_part(self._starts, rows):
+                found[owner] = (places, scores[mine])
+            hits.append(self._hits(found, k))
+        return hits
+
+    def _live(self, rows: np.ndarray) -> np.ndarray:
+        """Which of `rows`, int64 [n], are live, bool [n]."""
+        live = np.empty(len(rows), bool)
+        for owner, mine, places in by_part(self._starts, rows):
+            live[mine] = self.segments[owner].live[places]
+        return live
 
     def cosines(self, query: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """The exact cosine, float32 [n], of a unit vector [d] with each of the passages `ids`.

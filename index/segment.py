@@ -22,6 +22,8 @@ from index.faiss_index import (
     write_faiss,
 )
 from index.files import check_digest, file_of, sha256_of, write_atomic
+from index.lexical_files import write_lexical
+from index.lexical_record import OFF
 from index.manifest import FAISS_FILE, DeletionRecord, SegmentRecord, ShardRecord, deletions_file
 from index.shards import PassageStore, VectorTable, by_part
 
@@ -29,9 +31,16 @@ _RECALL_QUERIES = 100
 
 
 def finish_segment(
-    place: Path, data: str, shards: Sequence[ShardRecord], dimension: int, factory: str
+    place: Path,
+    data: str,
+    shards: Sequence[ShardRecord],
+    dimension: int,
+    factory: str,
+    lexical: str = OFF,
 ) -> SegmentRecord:
-    """Write the FAISS file over the shards in the folder `place`, which is to be called `data`.
+    """Write both legs over the shards in the folder `place`, which is to be called `data`.
+
+    Those are the FAISS file and, by the analyser `lexical`, the words.
 
     Raises `ValueError` for a factory string that FAISS can't build over them.
     """
@@ -53,6 +62,7 @@ def finish_segment(
         recall_at_10=recall,
         recall_queries=queries,
         shards=tuple(shards),
+        words=write_lexical(place, shards, lexical),
     )
 
 

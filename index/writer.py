@@ -20,6 +20,7 @@ import numpy as np
 from index.files import check_digest, sync_folder, write_atomic
 from index.folder import REPLACED, claim, next_data, record_of, remove_build, tidy
 from index.journal import settle
+from index.lexical_record import OFF
 from index.manifest import (
     MANIFEST,
     METRIC,
@@ -99,11 +100,17 @@ class IndexWriter:
         self._checked = len(self.shards)
 
     def publish(
-        self, *, encoder: EncoderRecord, factory: str, skipped: int, created_by: Mapping[str, str]
+        self,
+        *,
+        encoder: EncoderRecord,
+        factory: str,
+        skipped: int,
+        created_by: Mapping[str, str],
+        lexical: str = OFF,
     ) -> Manifest:
-        """Build the FAISS file, then make all of it the index in `folder`.
+        """Build the FAISS file and the lexical leg, then make all of it the index in `folder`.
 
-        Raises `ValueError` for an empty corpus, one that lacks passages the resumed build had, or
+        `lexical` is the analyser of that leg, or `off`. Raises `ValueError` for an empty corpus, one that lacks passages the resumed build had, or
         a factory string FAISS does not know.
         """
         if self._checked < len(self.shards):
@@ -114,7 +121,7 @@ class IndexWriter:
             remove_build(self.folder, self._old)
             raise ValueError(f"the corpus {self._plan.corpus!r} has no passages")
         data = next_data(self.folder, self._old)
-        segment = finish_segment(self._place, data, self.shards, encoder.dimension, factory)
+        segment = finish_segment(self._place, data, self.shards, encoder.dimension, factory, lexical)
         manifest = Manifest(
             corpus=self._plan.corpus,
             encoder=encoder,
@@ -124,6 +131,7 @@ class IndexWriter:
             last_data=segment.number,
             settings=self._plan.settings,
             created_by=dict(created_by),
+            lexical=lexical,
             **counted([segment]),
         )
         if self._old:

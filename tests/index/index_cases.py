@@ -42,6 +42,7 @@ def as_format_1(folder: Path) -> None:
     """Write the manifest of a fresh build as it was before an index could be changed."""
     values = json.loads((folder / MANIFEST).read_text())
     (segment,) = values.pop("segments")
+    assert (segment.pop("words"), values.pop("lexical")) == ([], "off")
     assert (segment.pop("deleted"), values.pop("deleted"), values.pop("changes")) == (None, 0, 0)
     assert segment["data"].endswith(f"-{values.pop('last_data'):04d}")
     values |= segment | {"format_version": 1}
@@ -62,6 +63,7 @@ def write_index(
     shard_size: int = 100,
     overwrite: bool = False,
     plan: Plan = PLAN,
+    lexical: str = "off",
 ) -> Manifest:
     texts = passages(len(vectors)) if texts is None else texts
     folder.mkdir(exist_ok=True)
@@ -70,7 +72,9 @@ def write_index(
         for start in range(0, len(vectors), shard_size):
             part = slice(start, start + shard_size)
             writer.add_shard(list(texts[part]), vectors[part], truncated=1)
-        return writer.publish(encoder=ENCODER, factory=factory, skipped=2, created_by={})
+        return writer.publish(
+            encoder=ENCODER, factory=factory, skipped=2, created_by={}, lexical=lexical
+        )
 
 
 def change_index(

@@ -26,9 +26,9 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory):
-    """Two segments, of which one has lost a passage."""
+    """Two segments with both legs, of which one has lost a passage."""
     folder = tmp_path_factory.mktemp("before") / "index"
-    write_index(folder, VECTORS[:6], shard_size=4)
+    write_index(folder, VECTORS[:6], shard_size=4, lexical="plain")
     change_index(folder, TEXTS[6:8], VECTORS[6:8], deleted=["p0001"])
     return folder
 
@@ -75,6 +75,7 @@ def test_a_kill_at_any_step_leaves_the_old_index_or_the_new_one(
         opened, whole = DenseIndex.open(folder), DenseIndex.open(wanted)
         assert opened.ids == whole.ids
         assert opened.search(VECTORS, 20) == whole.search(VECTORS, 20)
+        assert opened.search_words(["text 7"], 20) == whole.search_words(["text 7"], 20)
         assert opened.passages(opened.ids) == whole.passages(opened.ids)
         assert verify(folder) == ([], 1.0)
         _arrive(folder)
