@@ -100,7 +100,7 @@ class DenseIndex:
         return [self._hits([each[query] for each in found], k) for query in range(len(queries))]
 
     def search_words(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """The `k` passages of highest BM25 score for each query, of those that share a word with it.
+        """The `k` passages of highest BM25 score for each query; none that shares no word with it.
 
         Equal scores are ordered by id. Deleted passages are not found, but count where a score asks
         how rare a word is, until the index is compacted. Raises `ValueError` for a `k` below 1, and

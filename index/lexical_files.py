@@ -20,8 +20,8 @@ import tantivy
 from index.analyser import FIELD, make_analyser, schema_of
 from index.files import sha256_of, sync_folder
 from index.lexical_record import OFF, LexicalPiece, lexical_files
-from index.manifest import ShardRecord
 from index.lexical_scratch import SCRATCH, remove_scratch
+from index.manifest import ShardRecord
 from index.shards import read_passages
 
 # A piece is a segment that tantivy did not have to write before its end, so that its documents lie

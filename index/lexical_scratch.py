@@ -19,7 +19,7 @@ _TANTIVYS = re.compile(
 
 
 def remove_scratch(place: Path) -> None:
-    """Delete what tantivy wrote into its folder in `place`, and the folder if nothing else is there."""
+    """Delete what tantivy wrote into its folder in `place`, and that if nothing else is there."""
     scratch = place / SCRATCH
     if place.is_symlink() or scratch.is_symlink() or not scratch.is_dir():
         return

@@ -81,6 +81,8 @@ def _read_segment(segment: Segment) -> None:
 
 def _read_words(segment: Segment, lexical: LexicalLeg, start: int) -> None:
     """Look for some passages by their own words; the segment's rows begin at `start`."""
-    for row in np.unique(np.linspace(0, segment.record.passages - 1, _QUERIES).astype(int)).tolist():
+    for row in np.unique(
+        np.linspace(0, segment.record.passages - 1, _QUERIES).astype(int)
+    ).tolist():
         if not lexical.holds(start + row, segment.store[row].full_text):
             raise ValueError(f"the lexical files do not hold the words of row {row}")

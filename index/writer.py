@@ -110,8 +110,8 @@ class IndexWriter:
     ) -> Manifest:
         """Build the FAISS file and the lexical leg, then make all of it the index in `folder`.
 
-        `lexical` is the analyser of that leg, or `off`. Raises `ValueError` for an empty corpus, one that lacks passages the resumed build had, or
-        a factory string FAISS does not know.
+        `lexical` is the analyser of that leg, or `off`. Raises `ValueError` for an empty corpus,
+        one that lacks passages the resumed build had, or a factory string FAISS does not know.
         """
         if self._checked < len(self.shards):
             raise self._corpus_changed(self._checked)
@@ -121,7 +121,9 @@ class IndexWriter:
             remove_build(self.folder, self._old)
             raise ValueError(f"the corpus {self._plan.corpus!r} has no passages")
         data = next_data(self.folder, self._old)
-        segment = finish_segment(self._place, data, self.shards, encoder.dimension, factory, lexical)
+        segment = finish_segment(
+            self._place, data, self.shards, encoder.dimension, factory, lexical
+        )
         manifest = Manifest(
             corpus=self._plan.corpus,
             encoder=encoder,

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from index.faiss_index import AUTO
 from index.files import LOCK, only_writer
 from index.folder import claim
+from index.lexical_record import ENGLISH, check_lexical
 from index.manifest import Manifest
 from index.plan import Plan
 from index.records import Passage
@@ -28,7 +29,7 @@ from retrieval.corpora import open_corpus
 from retrieval.corpora.records import Skipped
 from retrieval.encoder import DEFAULT_ENCODER, Encoder
 
-_RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "torch")
+_RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "tantivy", "torch")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class IndexSettings:
     `batch_size` bounds what is encoded at once: so many of a shard's longest passages, or as many
     tokens of shorter ones. `max_length` is in tokens (None: the encoder's own limit); `shard_size`
     in passages: what a killed build may lose, and the window that batches of like lengths are made
-    of.
+    of. `lexical` is the analyser of the lexical leg: english, plain (all words, no stems) or off.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -47,8 +48,10 @@ class IndexSettings:
     batch_size: int = 32
     shard_size: int = 2048
     skip_bad: bool = False
+    lexical: str = ENGLISH
 
     def __post_init__(self) -> None:
+        check_lexical(self.lexical)
         for name in ("batch_size", "shard_size", "max_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -98,6 +101,7 @@ def build_index(
             factory=settings.faiss,
             skipped=skipped.count,
             created_by=created_by(),
+            lexical=settings.lexical,
         )
     if writer.finished:
         print(f"{folder} holds this index already, whole", file=sys.stderr)

@@ -16,6 +16,7 @@ from index.manifest import EncoderRecord
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
 from retrieval.encoder import Encoder
+from retrieval.legs import DENSE, Search, keep_relevant
 
 FILTER_FOLDER = "filter"
 _QUERIES_PER_BATCH = 256
@@ -67,23 +68,35 @@ class Retriever:
         queries: str | Iterable[str],
         k: int = 10,
         relevance_filter: RelevanceFilter | None = None,
+        *,
+        mode: str = DENSE,
+        dense_weight: float | None = None,
     ) -> list[list[Hit]]:
         """The `k` best hits of each query, best first; one string counts as one query.
 
-        With a filter, those of them that it keeps, maybe none. Gives every passage when `k` is
-        larger than the corpus. Raises `TypeError` or `ValueError` for what is no query, and for a
-        `k` that is no whole number from 1.
+        `mode` is dense (scores are cosines; every passage when `k` is larger than the corpus),
+        lexical (BM25; passages that share a word with the query) or hybrid, the fusion of both: of
+        reciprocal ranks, or of scores with `dense_weight` (see `Search`).
+
+        With a filter, those of them that it keeps by their cosines, maybe none. Raises `TypeError`
+        or `ValueError` for what is no query, for a `k` that is no whole number from 1, and for a
+        search for words in an index that has none.
         """
+        search = Search(mode, dense_weight)
         asked = check_queries([queries] if isinstance(queries, str) else queries)
         check_count("k", k)
         k = int(k)  # numpy's own among them
-        depth = k if relevance_filter is None else max(k, relevance_filter.needed_hits)
+        depth = search.depth(k, relevance_filter)
         hits: list[list[Hit]] = []
         for start in range(0, len(asked), _QUERIES_PER_BATCH):
-            vectors = self.encode_queries(asked[start : start + _QUERIES_PER_BATCH])
-            found = self.index.search(vectors, depth)
-            if relevance_filter is not None:
-                found = keep_relevant(relevance_filter, vectors, found, k)
+            batch = asked[start : start + _QUERIES_PER_BATCH]
+            vectors = None
+            if search.needs_vectors(relevance_filter):
+                vectors = self.encode_queries(batch)
+            legs = search.legs(self.index, batch, vectors, depth)
+            found = [search.merged(each, k) for each in legs]
+            if relevance_filter is not None and vectors is not None:
+                found = keep_relevant(relevance_filter, self.index, vectors, legs, found)
             hits.extend(found)
         return hits
 
@@ -119,18 +132,3 @@ def same_encoder(
             f"take the encoder that built it, or build the index again"
         )
     return encoder
-
-
-def keep_relevant(
-    relevance_filter: RelevanceFilter, vectors: np.ndarray, found: Sequence[list[Hit]], k: int
-) -> list[list[Hit]]:
-    """Of each query's first `k` hits those that the filter keeps.
-
-    `vectors` are the queries' rows [n, d]; `found` may be deeper than `k`: the filter reads all.
-    """
-    scores = [np.array([hit.score for hit in hits], np.float32) for hits in found]
-    masks = relevance_filter.keep(vectors, scores)
-    return [
-        [hit for hit, keep in zip(hits[:k], mask, strict=False) if keep]
-        for hits, mask in zip(found, masks, strict=True)
-    ]
