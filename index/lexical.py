@@ -12,6 +12,7 @@ folder of links is made for it, and is gone again once it has opened them.
 
 import contextlib
 import json
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import tantivy
 
-from index.analyser import FIELD, make_analyser, schema_of
+from index.analyser import FIELD, index_meta, make_analyser, schema_of
 from index.files import file_of
 from index.lexical_record import lexical_files
 from index.manifest import Manifest
 
+_TIMES = 100
 # Passages looked through, at most, for one that holds all words of a text.
 _LIKE_IT = 10_000
 
@@ -42,17 +44,15 @@ class LexicalLeg:
             for number, piece in enumerate(segment.words)
         ]
         self._starts = np.cumsum([0, *(rows for _, _, rows in pieces)])
-        with tempfile.TemporaryDirectory(prefix="blockseek-") as name:
-            place = Path(name)
-            tantivy.Index(self._schema, path=name)  # writes meta.json, of no segment
-            meta = json.loads((place / "meta.json").read_text())
-            meta["segments"] = [
-                {"segment_id": _link(data, number, place, ordinal), "max_doc": rows}
+        with _folder_of_links() as place:
+            segments = [
+                (_link(data, number, place, ordinal), rows)
                 for ordinal, (data, number, rows) in enumerate(pieces)
             ]
+            meta = index_meta(manifest.lexical, segments)
             (place / "meta.json").write_text(json.dumps(meta))
             with _readable():
-                index = tantivy.Index.open(name)
+                index = tantivy.Index.open(str(place))
                 index.config_reader("manual")  # nobody will write there: no thread that looks
                 self._searcher = index.searcher()
 
@@ -99,6 +99,23 @@ class LexicalLeg:
         places = [(place.segment_ord, place.doc) for _, place in hits]
         ordinals, documents = np.array(places, np.int64).reshape(-1, 2).T
         return self._starts[ordinals] + documents, np.array([s for s, _ in hits], np.float32)
+
+
+@contextlib.contextmanager
+def _folder_of_links() -> Iterator[Path]:
+    """An empty folder, deleted in the end with whatever tantivy left there.
+
+    A thread of tantivy's, which looks for commits until it is told not to, may leave a lock file
+    while the folder is deleted: then it is deleted again.
+    """
+    place = Path(tempfile.mkdtemp(prefix="blockseek-"))
+    try:
+        yield place
+    finally:
+        for _ in range(_TIMES):
+            shutil.rmtree(place, ignore_errors=True)
+            if not place.exists():
+                break
 
 
 def _link(data: Path, number: int, place: Path, ordinal: int) -> str:

@@ -88,6 +88,7 @@ def _index(scratch: Path, analyser: str, texts: Iterator[str]) -> tuple[int, str
     """Let tantivy write the words of `texts`: how many there were, and what it called its files."""
     with _os_errors(scratch):
         index = tantivy.Index(schema_of(analyser), path=str(scratch))
+        index.config_reader("manual")  # else a thread looks for commits, and leaves a lock file
         index.register_tokenizer(analyser, make_analyser(analyser))
         writer = index.writer(_WRITER_BYTES, num_threads=1)
     try:

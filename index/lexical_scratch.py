@@ -3,7 +3,6 @@
 Enters: the folder of a segment that is written. Leaves: nothing of what a killed writer left there.
 """
 
-import contextlib
 import re
 from pathlib import Path
 
@@ -23,11 +22,17 @@ def remove_scratch(place: Path) -> None:
     scratch = place / SCRATCH
     if place.is_symlink() or scratch.is_symlink() or not scratch.is_dir():
         return
-    for path in sorted(scratch.iterdir()):
-        if _TANTIVYS.fullmatch(path.name):
+    gone = False
+    while not gone:
+        ours = [path for path in scratch.iterdir() if _TANTIVYS.fullmatch(path.name)]
+        for path in ours:
             path.unlink()
-    with contextlib.suppress(OSError):
-        scratch.rmdir()
+        try:
+            scratch.rmdir()
+            gone = True
+        except OSError:
+            # A stranger's file, or a lock file of a thread that has not heard of the end.
+            gone = not ours
 
 
 def lexical_begun(place: Path) -> list[str]:
