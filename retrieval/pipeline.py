@@ -104,7 +104,7 @@ def _warm_up(
     """One query whose time nobody counts: the first call of a model allocates and compiles."""
     for query in list(queries.values())[:1]:
         (hits,) = retriever.search([query], k=1, mode=search.mode, dense_weight=search.dense_weight)
-        if reranker is not None:
+        if reranker is not None and hits:
             reranker(query, retriever.passages(hits))
 
 

@@ -181,7 +181,8 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
     at_limit = 0
     if ranker is not None:
         found = list(dict.fromkeys(hit.id for hits in stages[0].hits.values() for hit in hits))
-        counts = dict(zip(found, ranker.token_counts(retriever.index.passages(found)), strict=True))
+        tokens = ranker.token_counts(retriever.index.passages(found)) if found else []
+        counts = dict(zip(found, tokens, strict=True))
         at_limit = sum(n >= ranker.settings.most_passage_tokens for n in counts.values())
     manifest = retriever.index.manifest
     return PipelineReport(
