@@ -109,14 +109,17 @@ class IndexChange:
         factory: str = AUTO,
         skipped: int = 0,
         created_by: Mapping[str, str] | None = None,
+        lexical: str | None = None,
     ) -> Manifest:
         """Finish the new segment, write what is deleted, and make both the index by one rename.
 
-        A segment of which nothing is live is left out. `created_by` None keeps that of the build.
+        A segment of which nothing is live is left out. `created_by` None keeps that of the build,
+        and `lexical` None the analyser; another one needs every passage to have moved.
         Raises `ValueError` for a factory string that FAISS can't build over the new segment.
         """
         data = self._begin()
         columns = columns_of(self.folder / data, self._shards, self.manifest.columns)
+        lexical = self.manifest.lexical if lexical is None else lexical
         segments = []
         for number, segment in enumerate(self.manifest.segments):
             if number not in self._touched:
@@ -128,7 +131,9 @@ class IndexChange:
         if self._shards:
             place, dimension = self.folder / data, self.manifest.encoder.dimension
             segments.append(
-                finish_segment(place, data, self._shards, dimension, factory, self._precision)
+                finish_segment(
+                    place, data, self._shards, dimension, factory, self._precision, lexical
+                )
             )
         manifest = replace(
             self.manifest,
@@ -138,6 +143,7 @@ class IndexChange:
             created_by=dict(created_by or self.manifest.created_by),
             changes=self.manifest.changes + 1,
             columns=columns,
+            lexical=lexical,
             **counted(segments),
         )
         manifest.write(self.folder)

@@ -15,6 +15,8 @@ import numpy as np
 
 from index.faiss_index import inner_products
 from index.ids import TWICE, check_unique, find_live
+from index.lexical import LexicalLeg
+from index.lexical_record import OFF
 from index.manifest import Manifest
 from index.metadata import IndexMetadata, Where
 from index.records import Hit, Passage
@@ -37,6 +39,8 @@ class DenseIndex:
         self.metadata = IndexMetadata(folder, manifest)
         # Inside, rows are numbered through all segments, deleted ones among them.
         self._starts = np.cumsum([0, *(record.passages for record in manifest.segments)])
+        # Opened with the rest: a change may delete its files before the first search for words.
+        self.lexical = LexicalLeg(folder, manifest) if manifest.lexical != OFF else None
 
     @classmethod
     def open(cls, folder: Path | str, *, verify: bool = False) -> "DenseIndex":
@@ -109,6 +113,43 @@ class DenseIndex:
         """
         masks = self.metadata.masks(where)
         return [mask & segment.live for mask, segment in zip(masks, self.segments, strict=True)]
+
+    def search_words(
+        self, queries: Sequence[str], k: int, where: Where | None = None
+    ) -> list[list[Hit]]:
+        """The `k` passages of highest BM25 score for each query; none that shares no word with it.
+
+        Of those that the condition `where` keeps, if there is one. Equal scores are ordered by id.
+        Deleted passages are not found, but count where a score asks how rare a word is, until the
+        index is compacted. Raises `ValueError` for a `k` below 1, for an index without a lexical
+        leg, and as `where`.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}, wanted at least 1")
+        if self.lexical is None:
+            raise ValueError(
+                f"the index in {self.folder} has no lexical leg; "
+                f"`python -m retrieval.index compact {self.folder} --lexical english` adds it"
+            )
+        live = [each.live for each in self.segments] if where is None else self.where(where)
+        with self._told():
+            return [self._hits_by_words(query, k, live) for query in queries]
+
+    def _hits_by_words(self, query: str, k: int, live: Sequence[np.ndarray]) -> list[Hit]:
+        def is_live(rows: np.ndarray) -> np.ndarray:
+            found = np.empty(len(rows), bool)
+            for owner, mine, places in by_part(self._starts, rows):
+                found[mine] = live[owner][places]
+            return found
+
+        assert self.lexical is not None
+        rows, scores = self.lexical.search(query, k, is_live)
+        named = []
+        for owner, mine, places in by_part(self._starts, rows):
+            segment = self.segments[owner]
+            with told_of(segment.record):
+                named += _named(segment, [(places, scores[mine])])
+        return _hits(named, k)
 
     def cosines(self, query: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """The exact cosine, float32 [n], of a unit vector [d] with each of the passages `ids`.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index.files import LOCK, unfinished_name
+from index.lexical_scratch import LEXICAL, lexical_begun, remove_scratch
 from index.manifest import MANIFEST, SEGMENT_FILES, Manifest, shard_files
 from index.plan import BUILDING, PLAN, unfinished_build
 
@@ -76,6 +77,7 @@ def remove_build(folder: Path, manifest: Manifest | None) -> None:
     """Delete an unfinished build in `folder`, if there is any; not what `manifest` names."""
     build = unfinished_build(folder, _named(manifest))
     if build:
+        remove_scratch(build)
         delete(build, _build_files(build))
 
 
@@ -117,7 +119,7 @@ def _refuse_strangers(folder: Path, manifest: Manifest | None, unfinished: Path 
     building = folder / BUILDING
     strangers = _others(building, [PLAN]) if unfinished != building else []
     if unfinished:
-        strangers += _others(unfinished, _build_files(unfinished))
+        strangers += _others(unfinished, [*_build_files(unfinished), LEXICAL])
     elif not manifest:
         strangers += _others(folder, [LOCK, MANIFEST, BUILDING])
     if strangers:
@@ -146,7 +148,7 @@ def _build_files(build: Path) -> list[str]:
     shards = 0
     while record_of(build, shards).exists():
         shards += 1
-    names = [REPLACED, *SEGMENT_FILES]
+    names = [REPLACED, *lexical_begun(build), *SEGMENT_FILES]
     for number in reversed(range(shards + 1)):
         names += [*shard_files(number), record_of(build, number).name]
     return [*names, PLAN]

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from index.columns import ColumnRecord, check_columns
 from index.files import write_atomic
+from index.lexical_record import OFF, LexicalPiece, check_lexical, lexical_digests
 from index.plan import DATA, FLOAT32, Plan, checked_precision, data_number, unfinished_build
 from index.schema import check_digests, check_ranges, from_json, read_json
 
@@ -170,6 +171,7 @@ class SegmentRecord:
     deleted: DeletionRecord | None = None
     ids: IdsRecord | None = None
     vectors: str = FLOAT32
+    words: tuple[LexicalPiece, ...] = ()
 
     def __post_init__(self) -> None:
         checked_precision(self.vectors)
@@ -183,6 +185,8 @@ class SegmentRecord:
                 raise ValueError(f"shards[{number}] has the files of another shard")
         if self.passages != (rows := sum(shard.rows for shard in self.shards)):
             raise ValueError(f"passages is {self.passages}, its shards have {rows}")
+        if self.words and self.passages != (rows := sum(piece.rows for piece in self.words)):
+            raise ValueError(f"passages is {self.passages}, its pieces of words have {rows}")
         if self.live < 1:
             raise ValueError(f"deleted.rows is {self.passages - self.live} of {self.passages}")
 
@@ -214,7 +218,7 @@ class SegmentRecord:
     @property
     def digests(self) -> dict[str, str]:
         """The digest of each file in the folder `data`, by name."""
-        found = {FAISS_FILE: self.faiss_sha256}
+        found = {FAISS_FILE: self.faiss_sha256} | lexical_digests(self.words)
         if self.ids:
             found |= self.ids.digests
         for shard in self.shards:
@@ -231,6 +235,7 @@ class Manifest:
     maybe deleted since. `changes` counts commits since the build of `corpus` by `settings`, and
     `last_data` is the highest number that a folder of data had, so that no name ever comes again: a
     reader of an older manifest finds its own files or none. `columns` are kept of every passage.
+    `lexical` is the analyser of the words that every segment holds, or `off`.
     """
 
     corpus: str
@@ -246,14 +251,19 @@ class Manifest:
     created_by: dict[str, str]
     changes: int = 0
     columns: tuple[ColumnRecord, ...] = ()
+    lexical: str = OFF
     format_version: int = field(default=FORMAT_VERSION, compare=False)
 
     def __post_init__(self) -> None:
         if self.metric != METRIC:
             raise ValueError(f"metric is {self.metric!r}, wanted {METRIC!r}")
         check_ranges(self, skipped=(0, math.inf), changes=(0, math.inf), last_data=(0, 10**9 - 1))
+        check_lexical(self.lexical)
         last = 0
         for number, segment in enumerate(self.segments):
+            if bool(segment.words) != (self.lexical != OFF):
+                has = "words" if segment.words else "no words"
+                raise ValueError(f"segments[{number}] has {has}, lexical is {self.lexical}")
             if not last < segment.number <= self.last_data:
                 raise ValueError(
                     f"segments[{number}].data is {segment.data}, wanted one above {last} and up to "
@@ -366,7 +376,7 @@ _OF_THE_SEGMENT = (
 
 def _of_one_segment(values: dict[str, Any]) -> dict[str, Any]:
     """What a manifest of format 1 holds, in the form of the later ones."""
-    for name in ("segments", "deleted", "last_data", "changes"):
+    for name in ("segments", "deleted", "last_data", "changes", "lexical"):
         if name in values:
             raise ValueError(f"{name} is unknown")
     segment = {name: values[name] for name in (*_OF_THE_SEGMENT, "passages") if name in values}

@@ -67,9 +67,14 @@ def check_ranges(record: object, **ranges: tuple[float, float]) -> None:
 
 def check_digests(record: object, *names: str) -> None:
     """Raise `ValueError` unless each named field is a SHA-256 in hexadecimal."""
-    for name in names:
-        if not _DIGEST.fullmatch(getattr(record, name)):
-            raise ValueError(f"{name} is {getattr(record, name)!r:.80}, wanted a SHA-256")
+    check_digest_texts({name: getattr(record, name) for name in names})
+
+
+def check_digest_texts(texts: Mapping[str, str]) -> None:
+    """Raise `ValueError`, naming it, unless each is a SHA-256 in hexadecimal."""
+    for name, text in texts.items():
+        if not _DIGEST.fullmatch(text):
+            raise ValueError(f"{name} is {text!r:.80}, wanted a SHA-256")
 
 
 def _checked(wanted: Any, value: Any, where: str) -> Any:

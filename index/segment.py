@@ -23,6 +23,8 @@ from index.faiss_index import (
 )
 from index.files import check_digest, file_of, sha256_of, write_atomic
 from index.ids import IdTable, large_column, write_ids
+from index.lexical_files import write_lexical
+from index.lexical_record import OFF
 from index.manifest import (
     FAISS_FILE,
     IDS_FILE,
@@ -45,8 +47,11 @@ def finish_segment(
     dimension: int,
     factory: str,
     precision: str = FLOAT32,
+    lexical: str = OFF,
 ) -> SegmentRecord:
-    """Write the ids and the FAISS file of the shards in the folder `place`, to be called `data`.
+    """Write the ids and both legs of the shards in the folder `place`, to be called `data`.
+
+    The legs are the FAISS file and, by the analyser `lexical`, the words.
 
     The FAISS file is made of the vectors as they are stored. Raises `ValueError` for a factory
     string that FAISS can't build over them, and for an id that comes twice.
@@ -73,6 +78,7 @@ def finish_segment(
         shards=tuple(shards),
         ids=ids,
         vectors=precision,
+        words=write_lexical(place, shards, lexical),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from index.dense_index import DenseIndex
 from index.faiss_index import recall_at_10
 from index.ids import check_unique
+from index.lexical import LexicalLeg
 from index.manifest import IDS_FILE, Manifest
 from index.segment import Segment, faults_of, told_of
 
@@ -45,9 +46,13 @@ def verify(folder: Path) -> Verification:
 def _read_through(index: DenseIndex) -> float:
     """Recall@10 measured again; raises `ValueError` where a file is not what it should be."""
     index.metadata.check()
+    start = 0
     for segment in index.segments:
         with told_of(segment.record):
             _read_segment(segment)
+            if index.lexical is not None:
+                _read_words(segment, index.lexical, start)
+        start += segment.record.passages
     check_unique(
         [segment.ids for segment in index.segments], [segment.live for segment in index.segments]
     )
@@ -70,3 +75,12 @@ def _read_segment(segment: Segment) -> None:
     for shard, part in zip(segment.record.shards, segment.vectors.parts, strict=True):
         if not (np.linalg.norm(part, axis=1) < 1 + _ROUNDING).all():
             raise ValueError(f"{shard.vectors} holds vectors longer than one, or NaN")
+
+
+def _read_words(segment: Segment, lexical: LexicalLeg, start: int) -> None:
+    """Look for some passages by their own words; the segment's rows begin at `start`."""
+    for row in np.unique(
+        np.linspace(0, segment.record.passages - 1, _QUERIES).astype(int)
+    ).tolist():
+        if not lexical.holds(start + row, segment.store[row].full_text):
+            raise ValueError(f"the lexical files do not hold the words of row {row}")

@@ -20,6 +20,7 @@ import numpy as np
 from index.files import check_digest, sync_folder, write_atomic
 from index.folder import REPLACED, claim, next_data, record_of, remove_build, tidy
 from index.journal import settle
+from index.lexical_record import OFF
 from index.manifest import (
     MANIFEST,
     METRIC,
@@ -101,12 +102,18 @@ class IndexWriter:
         self._checked = len(self.shards)
 
     def publish(
-        self, *, encoder: EncoderRecord, factory: str, skipped: int, created_by: Mapping[str, str]
+        self,
+        *,
+        encoder: EncoderRecord,
+        factory: str,
+        skipped: int,
+        created_by: Mapping[str, str],
+        lexical: str = OFF,
     ) -> Manifest:
-        """Build the FAISS file, then make all of it the index in `folder`.
+        """Build the FAISS file and the lexical leg, then make all of it the index in `folder`.
 
-        Raises `ValueError` for an empty corpus, one that lacks passages the resumed build had, or
-        a factory string FAISS does not know.
+        `lexical` is the analyser of that leg, or `off`. Raises `ValueError` for an empty corpus,
+        one that lacks passages the resumed build had, or a factory string FAISS does not know.
         """
         if self._checked < len(self.shards):
             raise self._corpus_changed(self._checked)
@@ -117,7 +124,13 @@ class IndexWriter:
             raise ValueError(f"the corpus {self._plan.corpus!r} has no passages")
         data = next_data(self.folder, self._old)
         segment = finish_segment(
-            self._place, data, self.shards, encoder.dimension, factory, self._plan.precision
+            self._place,
+            data,
+            self.shards,
+            encoder.dimension,
+            factory,
+            self._plan.precision,
+            lexical,
         )
         manifest = Manifest(
             corpus=self._plan.corpus,
@@ -129,6 +142,7 @@ class IndexWriter:
             settings=self._plan.settings,
             columns=columns_of(self._place, self.shards),
             created_by=dict(created_by),
+            lexical=lexical,
             **counted([segment]),
         )
         if self._old:

@@ -21,6 +21,7 @@ from index.columns import Columns
 from index.faiss_index import AUTO
 from index.files import LOCK, only_writer
 from index.folder import claim
+from index.lexical_record import ENGLISH, check_lexical
 from index.manifest import Manifest
 from index.plan import Plan
 from index.records import Passage
@@ -32,7 +33,7 @@ from retrieval.encoder import DEFAULT_ENCODER, Encoder
 from retrieval.progress import encoding_progress
 
 _LATER = ("keep", "limit")
-_RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "torch")
+_RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "tantivy", "torch")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class IndexSettings:
     tokens of shorter ones. `max_length` is in tokens (None: the encoder's own limit); `shard_size`
     in passages: what a killed build may lose, and the window that batches of like lengths are made
     of. `keep` names fields of the corpus that a search may ask for, `limit` is how many passages of
-    it are read (None: all).
+    it are read (None: all). `lexical` is the analyser of the lexical leg: english, plain (all
+    words, no stems) or off.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -54,8 +56,10 @@ class IndexSettings:
     skip_bad: bool = False
     keep: tuple[str, ...] = ()
     limit: int | None = None
+    lexical: str = ENGLISH
 
     def __post_init__(self) -> None:
+        check_lexical(self.lexical)
         if "" in self.keep or len(set(self.keep)) < len(self.keep):
             raise ValueError(f"keep is {', '.join(self.keep)!r}, wanted names, each once")
         for name in ("batch_size", "shard_size", "max_length", "limit"):
@@ -117,6 +121,7 @@ def build_index(
             factory=settings.faiss,
             skipped=skipped.count,
             created_by=created_by(),
+            lexical=settings.lexical,
         )
     if writer.finished:
         print(f"{folder} holds this index already, whole", file=sys.stderr)

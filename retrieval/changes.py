@@ -19,6 +19,7 @@ from index.change import IndexChange
 from index.columns import Columns
 from index.faiss_index import AUTO
 from index.files import only_writer
+from index.lexical_record import check_lexical
 from index.manifest import MANIFEST, Manifest
 from index.records import Passage
 from index.schema import from_json
@@ -118,25 +119,33 @@ def delete_passages(
     return Changed(change.manifest, deleted=len(rows), unknown=len(unknown))
 
 
-def compact_index(folder: Path | str, *, faiss: str | None = None) -> Changed:
+def compact_index(
+    folder: Path | str, *, faiss: str | None = None, lexical: str | None = None
+) -> Changed:
     """Copy all live passages into one new segment, and drop what was deleted for good.
 
     Vectors are copied, not encoded. `faiss` is a FAISS factory string; by default that of the
-    build, which is chosen by size unless it was named. An index of one segment of that kind, with
-    nothing deleted, is left as it is. Raises `ValueError` for files that have changed since they
-    were written, a factory string that FAISS can't build, and while another process writes.
+    build, which is chosen by size unless it was named. `lexical` is the analyser of the lexical leg
+    from now on, or `off`; by default the one it has. An index of one segment of that kind, with
+    nothing deleted and that analyser, is left as it is. Raises `ValueError` for files that have
+    changed since they were written, a factory string that FAISS can't build, and while another
+    process writes.
     """
     folder = Path(folder)
+    if lexical is not None:
+        check_lexical(lexical)
     Manifest.read(folder)
     with only_writer(folder), IndexChange(folder) as change:
         before = change.manifest
         settings = _settings(folder, before)
         kinds = [segment.faiss_factory for segment in before.segments]
         merged = 0
-        if before.deleted or len(kinds) > 1 or (faiss is not None and kinds not in ([], [faiss])):
+        others = faiss is not None and kinds not in ([], [faiss])
+        others |= lexical not in (None, before.lexical)
+        if before.deleted or len(kinds) > 1 or others:
             merged = len(kinds)
             change.move_all(settings.shard_size)
-            change.commit(factory=faiss or settings.faiss, created_by=created_by())
+            change.commit(factory=faiss or settings.faiss, created_by=created_by(), lexical=lexical)
     return Changed(change.manifest, dropped=before.deleted, merged=merged)
 
 

@@ -17,6 +17,7 @@ from index.metadata import Where
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
 from retrieval.encoder import Encoder
+from retrieval.legs import DENSE, Search, keep_relevant
 
 FILTER_FOLDER = "filter"
 _QUERIES_PER_BATCH = 256
@@ -70,26 +71,37 @@ class Retriever:
         relevance_filter: RelevanceFilter | None = None,
         *,
         where: Where | None = None,
+        mode: str = DENSE,
+        dense_weight: float | None = None,
     ) -> list[list[Hit]]:
         """The `k` best hits of each query, best first; one string counts as one query.
 
+        `mode` is dense (scores are cosines; every passage when `k` is larger than the corpus),
+        lexical (BM25; passages that share a word with the query) or hybrid, the fusion of both: of
+        reciprocal ranks, or of scores with `dense_weight` (see `Search`).
+
         Only passages that the condition `where` keeps are searched: a text such as "year >= 2020",
-        or a pyarrow expression. With a filter, those of them that it keeps, maybe none. Gives every
-        passage when `k` is larger than the corpus. Raises `TypeError` or `ValueError` for what is
-        no query, for a `k` that is no whole number from 1, and as `DenseIndex.where`.
+        or a pyarrow expression. With a filter, those of them that it keeps by their cosines, maybe
+        none. Raises `TypeError` or `ValueError` for what is no query, for a `k` that is no whole
+        number from 1, for a search for words in an index that has none, and as `DenseIndex.where`.
         """
+        search = Search(mode, dense_weight)
         asked = check_queries([queries] if isinstance(queries, str) else queries)
         check_count("k", k)
         k = int(k)  # numpy's own among them
         if where is not None:
             self.index.where(where)  # told before anything is encoded
-        depth = k if relevance_filter is None else max(k, relevance_filter.needed_hits)
+        depth = search.depth(k, relevance_filter)
         hits: list[list[Hit]] = []
         for start in range(0, len(asked), _QUERIES_PER_BATCH):
-            vectors = self.encode_queries(asked[start : start + _QUERIES_PER_BATCH])
-            found = self.index.search(vectors, depth, where)
-            if relevance_filter is not None:
-                found = keep_relevant(relevance_filter, vectors, found, k)
+            batch = asked[start : start + _QUERIES_PER_BATCH]
+            vectors = None
+            if search.needs_vectors(relevance_filter):
+                vectors = self.encode_queries(batch)
+            legs = search.legs(self.index, batch, vectors, depth, where)
+            found = [search.merged(each, k) for each in legs]
+            if relevance_filter is not None and vectors is not None:
+                found = keep_relevant(relevance_filter, self.index, vectors, legs, found)
             hits.extend(found)
         return hits
 
@@ -125,18 +137,3 @@ def same_encoder(
             f"take the encoder that built it, or build the index again"
         )
     return encoder
-
-
-def keep_relevant(
-    relevance_filter: RelevanceFilter, vectors: np.ndarray, found: Sequence[list[Hit]], k: int
-) -> list[list[Hit]]:
-    """Of each query's first `k` hits those that the filter keeps.
-
-    `vectors` are the queries' rows [n, d]; `found` may be deeper than `k`: the filter reads all.
-    """
-    scores = [np.array([hit.score for hit in hits], np.float32) for hits in found]
-    masks = relevance_filter.keep(vectors, scores)
-    return [
-        [hit for hit, keep in zip(hits[:k], mask, strict=False) if keep]
-        for hits, mask in zip(found, masks, strict=True)
-    ]

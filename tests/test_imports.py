@@ -56,7 +56,11 @@ ROOMS = {
         },
     },
 }  # fmt: skip
-LIBRARIES = {"kernels": {"torch", "triton"}, "index": {"faiss", "pyarrow", "numpy"}}
+# The lexical leg of an index is tantivy's files, as the dense leg is FAISS's.
+LIBRARIES = {
+    "kernels": {"torch", "triton"},
+    "index": {"faiss", "pyarrow", "numpy", "tantivy"},
+}
 # Measures stand on their own, so that they can be trusted, and used, without the engine.
 PURE_MEASURES = (
     "measures.ranking", "measures.udcg", "agreement",

@@ -23,6 +23,12 @@ def add_parser(commands: Subparsers) -> None:
     build.add_argument("--encoder", help="minilm (default), a folder, or a hub model's name")
     build.add_argument("--config", help="a YAML file of settings; options here win")
     build.add_argument("--faiss", help="a FAISS factory string; default: chosen by size")
+    build.add_argument(
+        "--lexical",
+        choices=("english", "plain", "off"),
+        help="words for lexical and hybrid search: English stems without stop words (default), all "
+        "words as they stand, or none",
+    )
     build.add_argument("--max-length", type=int, help="tokens read of a passage")
     build.add_argument(
         "--batch-size",
@@ -56,7 +62,7 @@ def _build(arguments: argparse.Namespace) -> None:
     from retrieval.build import IndexSettings, build_index
     from retrieval.corpora.records import Skipped
 
-    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad", "limit")
+    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad", "limit", "lexical")
     options = {name: getattr(arguments, name) for name in names}
     if arguments.keep is not None:
         options["keep"] = tuple(name.strip() for name in arguments.keep.split(","))

@@ -45,6 +45,11 @@ def add_parser(commands: Subparsers) -> None:
 
     compact = _command(commands, "compact", "merge all segments, without what was deleted")
     compact.add_argument("--faiss", help="a FAISS factory string; default: as the index was built")
+    compact.add_argument(
+        "--lexical",
+        choices=("english", "plain", "off"),
+        help="the words of the lexical leg from now on; default: as they are",
+    )
     compact.set_defaults(run=_compact)
 
 
@@ -102,7 +107,10 @@ def _delete(arguments: argparse.Namespace) -> None:
 def _compact(arguments: argparse.Namespace) -> None:
     from retrieval.changes import compact_index
 
-    _tell(arguments, compact_index(arguments.index, faiss=arguments.faiss))
+    _tell(
+        arguments,
+        compact_index(arguments.index, faiss=arguments.faiss, lexical=arguments.lexical),
+    )
 
 
 def _tell(arguments: argparse.Namespace, changed: "Changed") -> None:

@@ -52,6 +52,7 @@ def show(folder: Path, as_json: bool) -> None:
         "faiss": " and ".join(sorted({segment.faiss_factory for segment in segments})) or "none",
         "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({asked} of its own vectors)",
         "columns": ", ".join(f"{each.name} ({each.type})" for each in manifest.columns),
+        "lexical": "off" if manifest.lexical == "off" else f"BM25, {manifest.lexical} words",
         "size": f"{size / 1e6:.1f} MB in {sum(len(each.shards) for each in segments)} shards",
     }
     if manifest.changes:

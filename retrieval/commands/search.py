@@ -42,6 +42,23 @@ def add_parser(commands: Subparsers) -> None:
         help="search passages of which this is true: \"year >= 2020 and lang = 'en'\", of fields "
         "that build --keep kept",
     )
+    how = search.add_mutually_exclusive_group()
+    how.add_argument(
+        "--mode",
+        choices=("dense", "lexical", "hybrid"),
+        default="dense",
+        help="by cosine (default), by words (BM25), or by both",
+    )
+    how.add_argument(
+        "--hybrid", action="store_const", const="hybrid", dest="mode", help="as --mode hybrid"
+    )
+    search.add_argument(
+        "--dense-weight",
+        type=float,
+        metavar="W",
+        help="of hybrid search: W times the cosines and 1 - W times the BM25 scores, each laid "
+        "over [0, 1]; without it reciprocal ranks are added up",
+    )
     search.add_argument("--device", help="cpu, cuda, ...")
     output = search.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one object a query")
@@ -58,7 +75,14 @@ def _search(arguments: argparse.Namespace) -> None:
     check_queries(queries.values())  # before a model loads
     retriever = Retriever.open(arguments.index, device=arguments.device)
     relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
-    hits = retriever.search(list(queries.values()), k, relevance_filter, where=arguments.where)
+    hits = retriever.search(
+        list(queries.values()),
+        k,
+        relevance_filter,
+        where=arguments.where,
+        mode=arguments.mode,
+        dense_weight=arguments.dense_weight,
+    )
     if arguments.k is not None and k > len(retriever.index):
         note(f"the index holds only {len(retriever.index)} passages")
     if arguments.trec:

@@ -61,15 +61,18 @@ def as_format(folder: Path, version: int) -> None:
         return
     values = json.loads((folder / MANIFEST).read_text())
     del values["sha256"]
+    assert (values.pop("lexical"), values.pop("columns")) == ("off", [])
     for segment in values["segments"]:
         data = folder / segment["data"]
         for name in (IDS_FILE, ID_ROWS_FILE):
             (data / name).unlink()
         del segment["ids"], segment["vectors"]
+        assert segment.pop("words") == []
         for shard in segment["shards"]:
             path = data / shard["passages"]
             pq.write_table(pq.read_table(path), path, row_group_size=256, compression="zstd")
             shard["passages_sha256"] = sha256_of(path)
+            assert shard.pop("metadata_sha256") is None
             del shard["rows_per_group"], shard["score_shift_max"], shard["score_shift_mean"]
     values["format_version"] = version
     if version == 1:  # before an index could be changed
@@ -99,6 +102,7 @@ def write_index(
     resume: bool = False,
     overwrite: bool = False,
     plan: Plan = PLAN,
+    lexical: str = "off",
 ) -> Manifest:
     texts = passages(len(vectors)) if texts is None else texts
     folder.mkdir(exist_ok=True)
@@ -108,7 +112,9 @@ def write_index(
             part = slice(start, start + shard_size)
             if not writer.already_written(number, list(texts[part])):
                 writer.add_shard(list(texts[part]), vectors[part], truncated=1)
-        return writer.publish(encoder=ENCODER, factory=factory, skipped=2, created_by={})
+        return writer.publish(
+            encoder=ENCODER, factory=factory, skipped=2, created_by={}, lexical=lexical
+        )
 
 
 def change_index(

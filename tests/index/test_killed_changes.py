@@ -24,11 +24,14 @@ CHANGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory):
+@pytest.fixture(scope="module", params=["off", pytest.param("plain", marks=pytest.mark.slow)])
+def before(request, tmp_path_factory):
     """Two segments, of which one has lost a passage."""
-    folder = tmp_path_factory.mktemp("before") / "index"
-    write_index(folder, VECTORS[:6], shard_size=4)
+    return _index(tmp_path_factory.mktemp("before") / "index", lexical=request.param)
+
+
+def _index(folder, lexical):
+    write_index(folder, VECTORS[:6], shard_size=4, lexical=lexical)
     change_index(folder, TEXTS[6:8], VECTORS[6:8], deleted=["p0001"])
     return folder
 
@@ -76,6 +79,19 @@ def test_a_kill_at_any_step_leaves_the_old_index_or_the_new_one(
         assert opened.ids == whole.ids
         assert opened.search(VECTORS, 20) == whole.search(VECTORS, 20)
         assert opened.passages(opened.ids) == whole.passages(opened.ids)
+        assert verify(folder) == ([], 1.0)
+        _arrive(folder)
+        assert contents(folder) == contents(wanted)
+
+
+def test_a_kill_leaves_both_legs_of_one_state(tmp_path, monkeypatch):
+    before = _index(tmp_path / "before", lexical="plain")
+    for folder, wanted in _killed_changes(before, tmp_path, monkeypatch, "update", every=5):
+        found, expected = (
+            DenseIndex.open(each).search_words(["another text 7"], 20) for each in (folder, wanted)
+        )
+        assert found == expected
+        assert len(found[0]) in (7, 11)
         assert verify(folder) == ([], 1.0)
         _arrive(folder)
         assert contents(folder) == contents(wanted)
