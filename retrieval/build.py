@@ -1,13 +1,13 @@
 """Build an index from a corpus: read, encode a shard at a time, write, publish.
 
 Enters: a corpus, a folder, settings. Leaves: a published index and its manifest. Memory holds
-one shard of passages, whatever the size of the corpus.
+a shard of passages, or a few for each worker that encodes, whatever the size of the corpus.
 
     build_index("pydoc", Path("my-index"), IndexSettings())
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -26,7 +26,10 @@ from index.records import Passage
 from index.writer import IndexWriter
 from retrieval.corpora import open_corpus
 from retrieval.corpora.records import Skipped
-from retrieval.encoder import DEFAULT_ENCODER, Encoder
+from retrieval.encoder import DEFAULT_ENCODER, FLOAT32, check_dtype
+from retrieval.engines.choice import LOCAL, start_engine
+from retrieval.engines.loading import LoadEncoder
+from retrieval.engines.protocol import Engine, NumberedShard
 
 _RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "torch")
 
@@ -38,7 +41,7 @@ class IndexSettings:
     `batch_size` bounds what is encoded at once: so many of a shard's longest passages, or as many
     tokens of shorter ones. `max_length` is in tokens (None: the encoder's own limit); `shard_size`
     in passages: what a killed build may lose, and the window that batches of like lengths are made
-    of.
+    of. `dtype` is what the encoder computes in. Who encodes where decides no byte: no setting.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -47,8 +50,10 @@ class IndexSettings:
     batch_size: int = 32
     shard_size: int = 2048
     skip_bad: bool = False
+    dtype: str = FLOAT32
 
     def __post_init__(self) -> None:
+        check_dtype(self.dtype)
         for name in ("batch_size", "shard_size", "max_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -63,9 +68,14 @@ def build_index(
     resume: bool = False,
     overwrite: bool = False,
     device: str | None = None,
+    workers: int | None = None,
+    engine: str = LOCAL,
     skipped: Skipped | None = None,
 ) -> Manifest:
     """Build the index of `corpus` in `folder`.
+
+    `engine`, `device` (several, with commas between) and `workers` say who encodes, as
+    `start_engine` takes them.
 
     A killed build goes on from its last whole shard with `resume` and gives the same bytes; a whole
     index of the same corpus and settings is left as it is. `skipped` receives what
@@ -77,31 +87,39 @@ def build_index(
         claim(folder, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
     passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None), corpus)
-    encoder = Encoder.load(
-        settings.encoder,
-        device=device,
-        max_length=settings.max_length,
-        batch_size=settings.batch_size,
-    )
-    plan = Plan(corpus, encoder.record.fingerprint, asdict(settings))
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(folder):
-        writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
-        with tqdm(desc="encode", unit=" passages", disable=None) as progress:
-            for number, shard in enumerate(in_shards(passages, settings.shard_size)):
-                if not writer.already_written(number, shard):
-                    vectors, truncated = encoder.encode_passages(shard)
-                    writer.add_shard(shard, vectors, truncated)
-                progress.update(len(shard))
-        manifest = writer.publish(
-            encoder=encoder.record,
-            factory=settings.faiss,
-            skipped=skipped.count,
-            created_by=created_by(),
-        )
+    load = LoadEncoder(settings.encoder, settings.max_length, settings.batch_size, settings.dtype)
+    with start_engine(load, name=engine, device=device, workers=workers) as started:
+        plan = Plan(corpus, started.record.fingerprint, asdict(settings))
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_writer(folder):
+            writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
+            _encode(in_shards(passages, settings.shard_size), started, writer)
+            manifest = writer.publish(
+                encoder=started.record,
+                factory=settings.faiss,
+                skipped=skipped.count,
+                created_by=created_by(),
+            )
     if writer.finished:
         print(f"{folder} holds this index already, whole", file=sys.stderr)
     return manifest
+
+
+def _encode(shards: Iterable[list[Passage]], engine: Engine, writer: IndexWriter) -> None:
+    """Let `engine` encode what the build that is resumed had not."""
+    with tqdm(desc="encode", unit=" passages", disable=None) as progress:
+
+        def unwritten() -> Iterator[NumberedShard]:
+            for number, passages in enumerate(shards):
+                if writer.already_written(number, passages):
+                    progress.update(len(passages))
+                else:
+                    yield NumberedShard(number, passages)
+
+        write = writer.stage() if engine.remote and not writer.finished else writer.write
+        for record in engine.records(unwritten(), write):
+            writer.accept(record)
+            progress.update(record.rows)
 
 
 def created_by() -> dict[str, str]:

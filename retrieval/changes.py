@@ -157,6 +157,7 @@ def _write(
             encoder,
             device=device,
             batch_size=batch_size or settings.batch_size,
+            dtype=settings.dtype,
         )
         added = replaced = 0
         with tqdm(desc="encode", unit=" passages", disable=None) as progress:

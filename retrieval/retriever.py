@@ -15,7 +15,7 @@ from index.dense_index import DenseIndex
 from index.manifest import EncoderRecord
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
-from retrieval.encoder import Encoder
+from retrieval.encoder import FLOAT32, Encoder
 
 FILTER_FOLDER = "filter"
 _QUERIES_PER_BATCH = 256
@@ -99,6 +99,7 @@ def same_encoder(
     *,
     device: str | None = None,
     batch_size: int = 32,
+    dtype: str = FLOAT32,
 ) -> Encoder:
     """The encoder that made the index in `folder`, loaded, or `encoder` where it is that one.
 
@@ -110,6 +111,7 @@ def same_encoder(
             device=device,
             max_length=made_by.max_length or None,
             batch_size=batch_size,
+            dtype=dtype,
         )
     if encoder.record.fingerprint != made_by.fingerprint:
         same_name = encoder.record.name == made_by.name

@@ -29,7 +29,16 @@ def add_parser(commands: Subparsers) -> None:
         type=int,
         help="how many of the longest passages are encoded at once; more fit of others",
     )
-    build.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
+    build.add_argument(
+        "--device", help="cpu, cuda, or several: cuda:0,cuda:1; default: the best there is"
+    )
+    build.add_argument(
+        "--workers", type=int, help="processes that encode; default: one for each device"
+    )
+    build.add_argument(
+        "--engine", default="local", help="where they run: local (default), or ray: on its cluster"
+    )
+    build.add_argument("--dtype", help="the encoder's: float32 (default), float16, bfloat16")
     build.add_argument(
         "--skip-bad", action="store_true", default=None, help="leave out and count bad records"
     )
@@ -45,7 +54,7 @@ def _build(arguments: argparse.Namespace) -> None:
     from retrieval.build import IndexSettings, build_index
     from retrieval.corpora.records import Skipped
 
-    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad")
+    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad", "dtype")
     options = {name: getattr(arguments, name) for name in names}
     settings = read_settings(IndexSettings, arguments.config, **options)
     skipped = Skipped()
@@ -56,6 +65,8 @@ def _build(arguments: argparse.Namespace) -> None:
         resume=arguments.resume,
         overwrite=arguments.overwrite,
         device=arguments.device,
+        workers=arguments.workers,
+        engine=arguments.engine,
         skipped=skipped,
     )
     tell_skipped(skipped)
