@@ -10,7 +10,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from index.files import sync_folder
+from index.files import check_digest, sync_folder
 from index.manifest import ShardRecord
 
 _STAGING = re.compile(r"staging-[0-9a-f]{8}")
@@ -33,8 +33,12 @@ def staging_folders(build: Path) -> list[Path]:
 
 
 def take_over(staging: Path, shard: ShardRecord) -> None:
-    """Move the files of a shard from its staging folder into the build."""
-    for name in shard.digests:
+    """Move the files of a shard from its staging folder into the build.
+
+    Raises `ValueError` for a file that did not arrive as it was written.
+    """
+    for name, digest in shard.digests.items():
+        check_digest(staging, name, digest)
         (staging / name).replace(staging.parent / name)
     sync_folder(staging.parent)
 

@@ -105,7 +105,7 @@ class IndexWriter:
 
     def stage(self) -> Callable[..., ShardRecord]:
         """As `write`, for processes that may outlive this one: can be sent to them."""
-        self._staging = self._staging or begin_staging(self._place)
+        self._staging = self._staging or begin_staging(self._place.resolve())
         return partial(write_shard, self._staging)
 
     def accept(self, shard: ShardRecord) -> None:
