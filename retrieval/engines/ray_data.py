@@ -123,8 +123,8 @@ class RayEngine:
             raise feed.fault
         if feed.order or not feed.all_read:
             raise RuntimeError(
-                "the Ray job ended before all shards were done; those before are kept, and --resume "
-                "goes on"
+                "the Ray job ended before all shards were done; those before are kept, and "
+                "--resume goes on"
             )
 
 
