@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol
 
 import faiss
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from index.faiss_index import AUTO
 from index.files import LOCK, only_writer
 from index.folder import claim
-from index.manifest import Manifest
+from index.manifest import Manifest, ShardRecord
 from index.plan import Plan
 from index.records import Passage
 from index.writer import IndexWriter
@@ -29,7 +30,7 @@ from retrieval.corpora.records import Skipped
 from retrieval.encoder import DEFAULT_ENCODER, FLOAT32, check_dtype
 from retrieval.engines.choice import LOCAL, start_engine
 from retrieval.engines.loading import LoadEncoder
-from retrieval.engines.protocol import Engine, NumberedShard
+from retrieval.engines.protocol import Engine, NumberedShard, WriteShard
 
 _RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "torch")
 
@@ -93,7 +94,7 @@ def build_index(
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder):
             writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
-            _encode(in_shards(passages, settings.shard_size), started, writer)
+            encode_shards(in_shards(passages, settings.shard_size), started, writer)
             manifest = writer.publish(
                 encoder=started.record,
                 factory=settings.faiss,
@@ -105,8 +106,34 @@ def build_index(
     return manifest
 
 
-def _encode(shards: Iterable[list[Passage]], engine: Engine, writer: IndexWriter) -> None:
-    """Let `engine` encode what the build that is resumed had not."""
+class Writer(Protocol):
+    """Where the shards of a build go: `index.writer.IndexWriter`, or into Milvus."""
+
+    @property
+    def finished(self) -> object | None:
+        """The whole index that a resumed build found, with which the corpus is compared."""
+        ...
+
+    @property
+    def write(self) -> WriteShard:
+        """Writes a shard, in this process."""
+        ...
+
+    def stage(self) -> WriteShard:
+        """Writes a shard, in processes that may outlive this one."""
+        ...
+
+    def already_written(self, number: int, passages: list[Passage]) -> bool:
+        """Whether the build that is resumed had written that shard."""
+        ...
+
+    def accept(self, shard: ShardRecord) -> None:
+        """Record that the next shard is written."""
+        ...
+
+
+def encode_shards(shards: Iterable[list[Passage]], engine: Engine, writer: Writer) -> None:
+    """Let `engine` encode, and `writer` keep, what the build that is resumed had not."""
     with tqdm(desc="encode", unit=" passages", disable=None) as progress:
 
         def unwritten() -> Iterator[NumberedShard]:

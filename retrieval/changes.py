@@ -26,6 +26,8 @@ from retrieval.build import IndexSettings, created_by, in_shards, peeked
 from retrieval.corpora import open_corpus
 from retrieval.corpora.records import Record, Skipped, checked
 from retrieval.encoder import Encoder
+from retrieval.milvus.changes import delete_in_milvus, write_in_milvus
+from retrieval.milvus.manifest import MilvusManifest, is_in_milvus
 from retrieval.retriever import same_encoder
 
 
@@ -36,7 +38,7 @@ class Changed(NamedTuple):
     `dropped` had been deleted before and took up place until now. `merged` counts segments.
     """
 
-    manifest: Manifest
+    manifest: Manifest | MilvusManifest
     added: int = 0
     replaced: int = 0
     deleted: int = 0
@@ -97,6 +99,11 @@ def delete_passages(
             raise TypeError(f"the id is {id_!r:.80}, wanted a string")
         if fault := text_fault(id_):
             raise ValueError(f"the id {id_!r} has {fault}")
+    if is_in_milvus(folder):
+        with only_writer(folder):
+            return Changed(
+                **delete_in_milvus(folder, wanted, ignore_unknown=ignore_unknown)._asdict()
+            )
     Manifest.read(folder)
     with only_writer(folder), IndexChange(folder) as change:
         rows = change.find(wanted)
@@ -122,6 +129,8 @@ def compact_index(folder: Path | str, *, faiss: str | None = None) -> Changed:
     were written, a factory string that FAISS can't build, and while another process writes.
     """
     folder = Path(folder)
+    if is_in_milvus(folder):
+        raise ValueError(f"the index in {folder} lies in Milvus, which compacts by itself")
     Manifest.read(folder)
     with only_writer(folder), IndexChange(folder) as change:
         before = change.manifest
@@ -145,6 +154,8 @@ def _write(
     skipped: Skipped | None,
 ) -> Changed:
     folder = Path(folder)
+    if is_in_milvus(folder):
+        return _write_in_milvus(folder, corpus, replace, encoder, device, batch_size, skipped)
     Manifest.read(folder)  # before a lock is left in a folder that is none
     bad = Skipped() if skipped is None else skipped
     before = bad.count
@@ -178,6 +189,33 @@ def _write(
     return Changed(change.manifest, added, replaced, skipped=bad.count - before)
 
 
+def _write_in_milvus(
+    folder: Path,
+    corpus: str | Iterable[Passage],
+    replace: bool,
+    encoder: str | Encoder | None,
+    device: str | None,
+    batch_size: int | None,
+    skipped: Skipped | None,
+) -> Changed:
+    before = skipped.count if skipped else 0
+    with only_writer(folder):
+        manifest = MilvusManifest.read(folder)
+        settings = _settings(folder, manifest)
+        passages = _passages(corpus, skipped)
+        loaded = same_encoder(
+            folder,
+            manifest.encoder,
+            encoder,
+            device=device,
+            batch_size=batch_size or settings.batch_size,
+            dtype=settings.dtype,
+        )
+        shards = in_shards(passages, settings.shard_size)
+        done = write_in_milvus(folder, shards, loaded, replacing=replace)
+    return Changed(**done._asdict(), skipped=skipped.count - before if skipped else 0)
+
+
 def _passages(corpus: str | Iterable[Passage], skipped: Skipped | None) -> Iterator[Passage]:
     if isinstance(corpus, str):
         return peeked(open_corpus(corpus, skipped), corpus)
@@ -192,7 +230,7 @@ def _record(number: int, passage: Passage) -> Record:
     return Record(f"passage {number}", Passage(*passage))
 
 
-def _settings(folder: Path, manifest: Manifest) -> IndexSettings:
+def _settings(folder: Path, manifest: Manifest | MilvusManifest) -> IndexSettings:
     """How the index was built, as far as this version knows the settings."""
     names = {field.name for field in fields(IndexSettings)}
     known = {name: value for name, value in manifest.settings.items() if name in names}

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from configs.formats.checks import check_count, check_queries
-from index.dense_index import DenseIndex
 from index.manifest import EncoderRecord
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
+from retrieval.backend import SearchableIndex, open_index
 from retrieval.encoder import FLOAT32, Encoder
 
 FILTER_FOLDER = "filter"
@@ -24,7 +24,7 @@ _QUERIES_PER_BATCH = 256
 class Retriever:
     """An open index and the encoder that made it."""
 
-    def __init__(self, index: DenseIndex, encoder: Encoder) -> None:
+    def __init__(self, index: SearchableIndex, encoder: Encoder) -> None:
         self.index = index
         self.encoder = encoder
 
@@ -37,7 +37,7 @@ class Retriever:
         Raises `ValueError` when `folder` is no index, or the encoder is another one, another
         revision of it, or reads another length.
         """
-        index = DenseIndex.open(folder)
+        index = open_index(folder)
         made_by = index.manifest.encoder
         return cls(index, same_encoder(folder, made_by, encoder, device=device))
 

@@ -4,6 +4,8 @@ Enters: a corpus and options. Leaves: an index, and what it holds on stdout.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from configs.command import Subparsers
@@ -38,6 +40,15 @@ def add_parser(commands: Subparsers) -> None:
     build.add_argument(
         "--engine", default="local", help="where they run: local (default), or ray: on its cluster"
     )
+    build.add_argument(
+        "--backend", choices=["files", "milvus"], help="where the index lies: files (default)"
+    )
+    build.add_argument(
+        "--uri", help="a Milvus server's, or a file of Milvus Lite; default: milvus.db in --out"
+    )
+    build.add_argument(
+        "--index-type", help="what Milvus builds: HNSW (default), FLAT, IVF_SQ8, ..."
+    )
     build.add_argument("--dtype", help="the encoder's: float32 (default), float16, bfloat16")
     build.add_argument(
         "--skip-bad", action="store_true", default=None, help="leave out and count bad records"
@@ -51,14 +62,14 @@ def add_parser(commands: Subparsers) -> None:
 
 def _build(arguments: argparse.Namespace) -> None:
     from configs.settings import read_settings
-    from retrieval.build import IndexSettings, build_index
+    from retrieval.build import IndexSettings
     from retrieval.corpora.records import Skipped
 
     names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad", "dtype")
     options = {name: getattr(arguments, name) for name in names}
     settings = read_settings(IndexSettings, arguments.config, **options)
     skipped = Skipped()
-    build_index(
+    _builder(arguments)(
         arguments.corpus,
         arguments.out,
         settings,
@@ -71,3 +82,19 @@ def _build(arguments: argparse.Namespace) -> None:
     )
     tell_skipped(skipped)
     show(arguments.out, arguments.json)
+
+
+def _builder(arguments: argparse.Namespace) -> Callable[..., object]:
+    """`build_index`, or the same for Milvus."""
+    if arguments.backend == "milvus":
+        from retrieval.milvus.manifest import MilvusTarget
+        from retrieval.milvus.writer import build_in_milvus
+
+        given = {"uri": arguments.uri, "index_type": arguments.index_type}
+        target = MilvusTarget(**{name: x for name, x in given.items() if x is not None})
+        return partial(build_in_milvus, target=target)
+    if arguments.uri or arguments.index_type:
+        raise ValueError("--uri and --index-type are for --backend milvus")
+    from retrieval.build import build_index
+
+    return build_index
