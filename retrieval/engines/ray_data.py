@@ -12,6 +12,7 @@ Without a cluster (RAY_ADDRESS, or `ray.init` of yours) one is started on this m
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import threading
@@ -61,6 +62,7 @@ class RayEngine:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray.init(log_to_driver=False, logging_level="ERROR")
             self._started = True
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it narrates
         try:
             self._places()
         except BaseException:
@@ -105,7 +107,7 @@ class RayEngine:
                 _EncodeShards,
                 fn_constructor_args=(self._load, self._device, self.record, write, self._threads),
                 batch_size=1,
-                concurrency=self._workers,
+                compute=ray.data.ActorPoolStrategy(size=self._workers),
                 **self._resources,
             )
         early: dict[int, ShardRecord] = {}
