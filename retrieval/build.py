@@ -27,6 +27,7 @@ from index.records import Passage
 from index.writer import IndexWriter
 from retrieval.corpora import open_corpus
 from retrieval.corpora.records import Skipped
+from retrieval.corpora.size import estimated_passages
 from retrieval.encoder import DEFAULT_ENCODER, FLOAT32, check_dtype
 from retrieval.engines.choice import LOCAL, start_engine
 from retrieval.engines.loading import LoadEncoder
@@ -94,7 +95,8 @@ def build_index(
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder):
             writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
-            encode_shards(in_shards(passages, settings.shard_size), started, writer)
+            shards = in_shards(passages, settings.shard_size)
+            encode_shards(shards, started, writer, estimated_passages(corpus))
             manifest = writer.publish(
                 encoder=started.record,
                 factory=settings.faiss,
@@ -132,9 +134,14 @@ class Writer(Protocol):
         ...
 
 
-def encode_shards(shards: Iterable[list[Passage]], engine: Engine, writer: Writer) -> None:
-    """Let `engine` encode, and `writer` keep, what the build that is resumed had not."""
-    with tqdm(desc="encode", unit=" passages", disable=None) as progress:
+def encode_shards(
+    shards: Iterable[list[Passage]], engine: Engine, writer: Writer, total: int | None = None
+) -> None:
+    """Let `engine` encode, and `writer` keep, what the build that is resumed had not.
+
+    `total` is about how many passages there are: a terminal shows the time that is left.
+    """
+    with tqdm(desc="encode", unit=" passages", total=total, disable=None) as progress:
 
         def unwritten() -> Iterator[NumberedShard]:
             for number, passages in enumerate(shards):

@@ -28,6 +28,7 @@ from index.schema import from_json, read_json
 from retrieval.build import IndexSettings, created_by, encode_shards, in_shards, peeked
 from retrieval.corpora import open_corpus
 from retrieval.corpora.records import Skipped
+from retrieval.corpora.size import estimated_passages
 from retrieval.engines.choice import LOCAL, RAY, start_engine
 from retrieval.engines.loading import LoadEncoder
 from retrieval.milvus.collection import Collection
@@ -71,7 +72,8 @@ def build_in_milvus(
             _tidy(folder)
             _claim(folder, resume=resume, overwrite=overwrite)
             writer = MilvusWriter(folder, plan, target, started.record, resume=resume)
-            encode_shards(in_shards(passages, settings.shard_size), started, writer)
+            shards = in_shards(passages, settings.shard_size)
+            encode_shards(shards, started, writer, estimated_passages(corpus))
             return writer.publish(skipped=skipped.count, created_by=created_by())
 
 
