@@ -153,6 +153,11 @@ class Collection:
                 return
             time.sleep(1)
 
+    def load(self) -> None:
+        """Bring the collection into Milvus's memory, where it is not yet."""
+        with told_of(self.address):
+            self._client.load_collection(self.name)
+
     def search(self, queries: np.ndarray, k: int, index_type: str) -> list[Found]:
         """The `k` best of each query, float32 [q, d], as Milvus sees it, and their vectors."""
         found: list[Found] = []
@@ -170,6 +175,7 @@ class Collection:
                 )
             for hits in answers:
                 vectors = np.array([hit["entity"]["vector"] for hit in hits], np.float32)
+                vectors = vectors.reshape(len(hits), queries.shape[1])
                 found.append(Found([unquote(hit["id"]) for hit in hits], vectors))
         return found
 

@@ -30,6 +30,7 @@ class MilvusIndex:
         self.folder = folder
         self.manifest = manifest
         self._collection = Collection(manifest.target.address(folder), manifest.collection)
+        self._collection.load()
 
     @classmethod
     def open(cls, folder: Path | str) -> "MilvusIndex":
@@ -56,11 +57,8 @@ class MilvusIndex:
             raise ValueError(f"k is {k}, wanted at least 1")
         if queries.ndim != 2 or queries.shape[1] != dimension:
             raise ValueError(f"query vectors have shape {queries.shape}, wanted [n, {dimension}]")
-        k = min(k, len(self))
-        if k > MOST_HITS:
+        if k > MOST_HITS and (k := min(k, len(self))) > MOST_HITS:
             raise ValueError(f"k is {k}, Milvus gives at most {MOST_HITS:,} hits")
-        if not k or not len(queries):
-            return [[] for _ in queries]
         fetched = min(k + _SPARE, MOST_HITS)
         found = self._collection.search(queries, fetched, self.manifest.target.index_type)
         return [

@@ -59,7 +59,7 @@ def build_in_milvus(
         raise ValueError("--faiss is for an index of files; Milvus takes --index-type")
     if engine == RAY and target.is_lite:
         raise ValueError("Milvus Lite is open to one process alone: with Ray, name a server's URI")
-    _claim(folder, resume=resume, overwrite=overwrite)
+    _claim(folder, target, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
     passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None), corpus)
     load = LoadEncoder(settings.encoder, settings.max_length, settings.batch_size, settings.dtype)
@@ -70,7 +70,7 @@ def build_in_milvus(
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder):
             _tidy(folder)
-            _claim(folder, resume=resume, overwrite=overwrite)
+            _claim(folder, target, resume=resume, overwrite=overwrite)
             writer = MilvusWriter(folder, plan, target, started.record, resume=resume)
             shards = in_shards(passages, settings.shard_size)
             encode_shards(shards, started, writer, estimated_passages(corpus))
@@ -234,14 +234,14 @@ def _tidy(folder: Path) -> None:
         shutil.rmtree(folder / BUILDING)
 
 
-def _claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+def _claim(folder: Path, target: MilvusTarget, *, resume: bool, overwrite: bool) -> None:
     """Raise `ValueError` for a folder that holds anything but what this build may replace."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder as --out")
     if (folder / MANIFEST).exists():
         raise ValueError(f"{folder} holds an index of files; name another folder as --out")
     begun = _begun(folder)
-    if begun and not (resume or overwrite):
+    if begun and record_of(folder / BUILDING, 0).exists() and not (resume or overwrite):
         raise ValueError(
             f"{folder} holds an unfinished build; --resume goes on with it, --overwrite starts "
             f"again"
@@ -254,7 +254,7 @@ def _claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
     elif not begun and folder.exists():
         if (building := folder / BUILDING).is_dir() and not any(building.iterdir()):
             building.rmdir()  # killed at its first step
-        strangers = sorted(path for path in folder.iterdir() if path.name != LOCK)
+        strangers = sorted(path for path in folder.iterdir() if path.name not in (LOCK, target.uri))
         if strangers:
             raise ValueError(
                 f"{strangers[0]} is in the way: no build of an index wrote it, and nothing was "

@@ -11,7 +11,7 @@ import pytest
 
 from index.manifest import EncoderRecord, ShardRecord
 from index.records import Passage
-from retrieval.build import IndexSettings, build_index
+from retrieval.build import build_index
 from retrieval.engines.choice import start_engine
 from retrieval.engines.processes import ProcessEngine
 from retrieval.engines.protocol import NumberedShard
@@ -141,15 +141,13 @@ def test_a_process_that_loses_its_parent_ends_in_the_middle_of_a_shard():
     engine.__exit__()
 
 
-def _files(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def test_two_processes_build_the_same_bytes(tmp_path, made_corpus, made_index, tiny_encoder):
-    settings = IndexSettings(encoder=str(tiny_encoder), shard_size=16)
+def test_two_processes_build_the_same_bytes(
+    tmp_path, made_corpus, settings, local_files, files_of, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # whatever the machine has: one for each
     folder = tmp_path / "index"
     build_index(str(made_corpus), folder, settings, device="cpu", workers=2)
-    assert _files(folder) == _files(made_index)
+    assert files_of(folder) == local_files
 
 
 def test_ray_that_is_not_installed(monkeypatch):

@@ -14,7 +14,7 @@ from index.manifest import EncoderRecord
 from index.records import Passage
 from index.shards import VectorTable, write_shard
 from index.writer import IndexWriter
-from retrieval.build import IndexSettings, build_index
+from retrieval.build import build_index
 from retrieval.engines.choice import start_engine
 from retrieval.engines.protocol import NumberedShard
 from retrieval.engines.ray_data import RayEngine
@@ -39,26 +39,19 @@ def cluster():
     ray.shutdown()
 
 
-def _files(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-@pytest.fixture
-def settings(tiny_encoder):
-    return IndexSettings(encoder=str(tiny_encoder), shard_size=16)
-
-
-def test_a_job_builds_the_same_bytes(cluster, tmp_path, made_corpus, made_index, settings):
+def test_a_job_builds_the_same_bytes(
+    cluster, tmp_path, made_corpus, settings, local_files, files_of
+):
     folder = tmp_path / "index"
     build_index(str(made_corpus), folder, settings, device="cpu", engine="ray", workers=2)
-    assert _files(folder) == _files(made_index)
+    assert files_of(folder) == local_files
     again = build_index(str(made_corpus), folder, settings, resume=True, engine="ray", workers=1)
     assert again.passages == 60
-    assert _files(folder) == _files(made_index)
+    assert files_of(folder) == local_files
 
 
 def test_a_killed_job_is_resumed_to_the_same_bytes(
-    cluster, tmp_path, made_corpus, made_index, settings, monkeypatch
+    cluster, tmp_path, made_corpus, settings, local_files, files_of, monkeypatch
 ):
     accept = IndexWriter.accept
 
@@ -78,7 +71,7 @@ def test_a_killed_job_is_resumed_to_the_same_bytes(
     assert len(list((folder / "building").glob("shard-*.json"))) == 2
     assert len(list((folder / "building").glob("staging-*"))) == 1
     build_index(str(made_corpus), folder, settings, device="cpu", resume=True, engine="ray")
-    assert _files(folder) == _files(made_index)
+    assert files_of(folder) == local_files
 
 
 def test_a_broken_corpus_says_so_itself(cluster, tmp_path, settings):

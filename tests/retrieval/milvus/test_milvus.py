@@ -112,6 +112,8 @@ def test_passages_are_added_replaced_and_deleted(build, tmp_path, run_module):
     assert opened.index.passages(["b"])[0].text == "bark"
     (hits,) = opened.search("bark", 9)
     assert (hits[0].id, len(hits)) == ("b", 3)
+    delete_passages(folder, opened.index.ids)
+    assert (len(opened.index), opened.search("bark", 9)) == (0, [[]])
     with pytest.raises(ValueError, match="lies in Milvus, which compacts by itself"):
         compact_index(folder)
     found = run_module("retrieval.index", "verify", folder)
@@ -148,8 +150,9 @@ def test_a_killed_build_keeps_the_old_index_and_is_resumed(build, monkeypatch, s
             build(*new, overwrite=True)
     if step != "drop":  # the new one is whole by then
         assert Retriever.open(folder, device="cpu").index.ids == [p.id for p in old]
-        with pytest.raises(ValueError, match="holds an unfinished build; --resume goes on with"):
-            build(*new)
+        if step == "build_index":  # else there is no whole shard, and nothing to ask about
+            with pytest.raises(ValueError, match="holds an unfinished build; --resume goes on"):
+                build(*new)
         with pytest.raises(ValueError, match="had another settings; repeat its options"):
             build(*new, target=MilvusTarget(index_type="HNSW"), resume=True)
         if step == "build_index":
