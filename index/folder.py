@@ -16,6 +16,7 @@ from index.files import LOCK, unfinished_name
 from index.lexical_scratch import LEXICAL, lexical_begun, remove_scratch
 from index.manifest import MANIFEST, SEGMENT_FILES, Manifest, shard_files
 from index.plan import BUILDING, PLAN, unfinished_build
+from index.staging import drop_staging, staging_folders
 
 # A build that replaces an index keeps that one's manifest here until its files are deleted.
 REPLACED = "replaced.json"
@@ -78,6 +79,7 @@ def remove_build(folder: Path, manifest: Manifest | None) -> None:
     build = unfinished_build(folder, _named(manifest))
     if build:
         remove_scratch(build)
+        drop_staging(build)
         delete(build, _build_files(build))
 
 
@@ -119,7 +121,8 @@ def _refuse_strangers(folder: Path, manifest: Manifest | None, unfinished: Path 
     building = folder / BUILDING
     strangers = _others(building, [PLAN]) if unfinished != building else []
     if unfinished:
-        strangers += _others(unfinished, [*_build_files(unfinished), LEXICAL])
+        staged = [path.name for path in staging_folders(unfinished)]
+        strangers += _others(unfinished, [*_build_files(unfinished), LEXICAL, *staged])
     elif not manifest:
         strangers += _others(folder, [LOCK, MANIFEST, BUILDING])
     if strangers:

@@ -28,6 +28,8 @@ from retrieval.corpora import open_corpus
 from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Record, Skipped, checked
 from retrieval.encoder import Encoder
+from retrieval.milvus.changes import delete_in_milvus, write_in_milvus
+from retrieval.milvus.manifest import MilvusManifest, is_in_milvus
 from retrieval.progress import encoding_progress
 from retrieval.retriever import same_encoder
 
@@ -39,7 +41,7 @@ class Changed(NamedTuple):
     `dropped` had been deleted before and took up place until now. `merged` counts segments.
     """
 
-    manifest: Manifest
+    manifest: Manifest | MilvusManifest
     added: int = 0
     replaced: int = 0
     deleted: int = 0
@@ -103,6 +105,11 @@ def delete_passages(
             raise TypeError(f"the id is {id_!r:.80}, wanted a string")
         if fault := text_fault(id_):
             raise ValueError(f"the id {id_!r} has {fault}")
+    if is_in_milvus(folder):
+        with only_writer(folder):
+            return Changed(
+                **delete_in_milvus(folder, wanted, ignore_unknown=ignore_unknown)._asdict()
+            )
     Manifest.read(folder)
     with only_writer(folder), IndexChange(folder) as change:
         rows = change.find(wanted)
@@ -132,6 +139,8 @@ def compact_index(
     process writes.
     """
     folder = Path(folder)
+    if is_in_milvus(folder):
+        raise ValueError(f"the index in {folder} lies in Milvus, which compacts by itself")
     if lexical is not None:
         check_lexical(lexical)
     Manifest.read(folder)
@@ -160,6 +169,10 @@ def _write(
     skipped: Skipped | None,
 ) -> Changed:
     folder = Path(folder)
+    if is_in_milvus(folder):
+        return _write_in_milvus(
+            folder, corpus, replace, encoder, device, batch_size, limit, skipped
+        )
     Manifest.read(folder)  # before a lock is left in a folder that is none
     bad = Skipped() if skipped is None else skipped
     before = bad.count
@@ -173,6 +186,7 @@ def _write(
             encoder,
             device=device,
             batch_size=batch_size or settings.batch_size,
+            dtype=settings.dtype,
         )
         added = replaced = 0
         with encoding_progress(reading) as advance:
@@ -191,6 +205,34 @@ def _write(
                 advance(len(shard))
         change.commit(factory=AUTO, skipped=bad.count - before)
     return Changed(change.manifest, added, replaced, skipped=bad.count - before)
+
+
+def _write_in_milvus(
+    folder: Path,
+    corpus: str | Iterable[Passage],
+    replace: bool,
+    encoder: str | Encoder | None,
+    device: str | None,
+    batch_size: int | None,
+    limit: int | None,
+    skipped: Skipped | None,
+) -> Changed:
+    before = skipped.count if skipped else 0
+    with only_writer(folder):
+        manifest = MilvusManifest.read(folder)
+        settings = _settings(folder, manifest)
+        passages = _passages(corpus, skipped, Reading(limit=limit))
+        loaded = same_encoder(
+            folder,
+            manifest.encoder,
+            encoder,
+            device=device,
+            batch_size=batch_size or settings.batch_size,
+            dtype=settings.dtype,
+        )
+        shards = in_shards(passages, settings.shard_size)
+        done = write_in_milvus(folder, shards, loaded, replacing=replace)
+    return Changed(**done._asdict(), skipped=skipped.count - before if skipped else 0)
 
 
 def _passages(
@@ -215,7 +257,7 @@ def _record(number: int, passage: Passage) -> Record:
     )
 
 
-def _settings(folder: Path, manifest: Manifest) -> IndexSettings:
+def _settings(folder: Path, manifest: Manifest | MilvusManifest) -> IndexSettings:
     """How the index was built, as far as this version knows the settings."""
     names = {field.name for field in fields(IndexSettings)}
     known = {name: value for name, value in manifest.settings.items() if name in names}

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.dense_index import DenseIndex
 from index.metadata import Where
 from index.records import Hit
 from retrieval.adapter.filters import RelevanceFilter
+from retrieval.backend import SearchableIndex
 from retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 
 DENSE, LEXICAL, HYBRID = MODES = ("dense", "lexical", "hybrid")
@@ -64,7 +64,7 @@ class Search:
 
     def legs(
         self,
-        index: DenseIndex,
+        index: SearchableIndex,
         queries: Sequence[str],
         vectors: np.ndarray | None,
         depth: int,
@@ -97,7 +97,7 @@ BY_COSINE = Search()
 
 def keep_relevant(
     relevance_filter: RelevanceFilter,
-    index: DenseIndex,
+    index: SearchableIndex,
     vectors: np.ndarray,
     legs: Sequence[Legs],
     found: Sequence[list[Hit]],

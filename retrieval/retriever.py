@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from configs.formats.checks import check_count, check_queries
-from index.dense_index import DenseIndex
 from index.manifest import EncoderRecord
 from index.metadata import Where
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
-from retrieval.encoder import Encoder
+from retrieval.backend import SearchableIndex, open_index
+from retrieval.encoder import FLOAT32, Encoder
 from retrieval.legs import DENSE, Search, keep_relevant
 
 FILTER_FOLDER = "filter"
@@ -26,7 +26,7 @@ _QUERIES_PER_BATCH = 256
 class Retriever:
     """An open index and the encoder that made it."""
 
-    def __init__(self, index: DenseIndex, encoder: Encoder) -> None:
+    def __init__(self, index: SearchableIndex, encoder: Encoder) -> None:
         self.index = index
         self.encoder = encoder
 
@@ -39,7 +39,7 @@ class Retriever:
         Raises `ValueError` when `folder` is no index, or the encoder is another one, another
         revision of it, or reads another length.
         """
-        index = DenseIndex.open(folder)
+        index = open_index(folder)
         made_by = index.manifest.encoder
         return cls(index, same_encoder(folder, made_by, encoder, device=device))
 
@@ -117,6 +117,7 @@ def same_encoder(
     *,
     device: str | None = None,
     batch_size: int = 32,
+    dtype: str = FLOAT32,
 ) -> Encoder:
     """The encoder that made the index in `folder`, loaded, or `encoder` where it is that one.
 
@@ -128,6 +129,7 @@ def same_encoder(
             device=device,
             max_length=made_by.max_length or None,
             batch_size=batch_size,
+            dtype=dtype,
         )
     if encoder.record.fingerprint != made_by.fingerprint:
         same_name = encoder.record.name == made_by.name

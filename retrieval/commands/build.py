@@ -4,6 +4,8 @@ Enters: a corpus and options. Leaves: an index, and what it holds on stdout.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from configs.command import Subparsers, note
@@ -35,7 +37,25 @@ def add_parser(commands: Subparsers) -> None:
         type=int,
         help="how many of the longest passages are encoded at once; more fit of others",
     )
-    build.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
+    build.add_argument(
+        "--device", help="cpu, cuda, or several: cuda:0,cuda:1; default: the best there is"
+    )
+    build.add_argument(
+        "--workers", type=int, help="processes that encode; default: one for each device"
+    )
+    build.add_argument(
+        "--engine", default="local", help="where they run: local (default), or ray: on its cluster"
+    )
+    build.add_argument(
+        "--backend", choices=["files", "milvus"], help="where the index lies: files (default)"
+    )
+    build.add_argument(
+        "--uri", help="a Milvus server's, or a file of Milvus Lite; default: milvus.db in --out"
+    )
+    build.add_argument(
+        "--index-type", help="what Milvus builds: HNSW (default), FLAT, IVF_SQ8, ..."
+    )
+    build.add_argument("--dtype", help="the encoder's: float32 (default), float16, bfloat16")
     build.add_argument(
         "--skip-bad", action="store_true", default=None, help="leave out and count bad records"
     )
@@ -59,26 +79,46 @@ def add_parser(commands: Subparsers) -> None:
 def _build(arguments: argparse.Namespace) -> None:
     from configs.settings import read_settings
     from index.columns import UNKNOWN
-    from retrieval.build import IndexSettings, build_index
+    from retrieval.build import IndexSettings
     from retrieval.corpora.records import Skipped
 
-    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad", "limit", "lexical")
+    names = (
+        "encoder", "faiss", "max_length", "batch_size", "skip_bad", "limit", "lexical", "dtype"
+    )  # fmt: skip
     options = {name: getattr(arguments, name) for name in names}
     if arguments.keep is not None:
         options["keep"] = tuple(name.strip() for name in arguments.keep.split(","))
     settings = read_settings(IndexSettings, arguments.config, **options)
     skipped = Skipped()
-    manifest = build_index(
+    manifest = _builder(arguments)(
         arguments.corpus,
         arguments.out,
         settings,
         resume=arguments.resume,
         overwrite=arguments.overwrite,
         device=arguments.device,
+        workers=arguments.workers,
+        engine=arguments.engine,
         skipped=skipped,
     )
     tell_skipped(skipped)
-    for column in manifest.columns:
+    for column in getattr(manifest, "columns", ()):  # in Milvus there are none
         if column.type == UNKNOWN:
             note(f"no passage has a field {column.name!r}")
     show(arguments.out, arguments.json)
+
+
+def _builder(arguments: argparse.Namespace) -> Callable[..., object]:
+    """`build_index`, or the same for Milvus."""
+    if arguments.backend == "milvus":
+        from retrieval.milvus.manifest import MilvusTarget
+        from retrieval.milvus.writer import build_in_milvus
+
+        given = {"uri": arguments.uri, "index_type": arguments.index_type}
+        target = MilvusTarget(**{name: x for name, x in given.items() if x is not None})
+        return partial(build_in_milvus, target=target)
+    if arguments.uri or arguments.index_type:
+        raise ValueError("--uri and --index-type are for --backend milvus")
+    from retrieval.build import build_index
+
+    return build_index

@@ -123,8 +123,9 @@ def _tell(arguments: argparse.Namespace, changed: "Changed") -> None:
         return
     counts["segments merged"] = counts.pop("merged")
     done = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    segments = len(manifest.segments)
-    left = f"{manifest.passages:,} passages in {segments} segment{'s' * (segments != 1)}"
+    left = f"{manifest.passages:,} passages"
+    if segments := len(manifest.segments):
+        left += f" in {segments} segment{'s' * (segments != 1)}"
     if manifest.deleted:
         left += f", {manifest.deleted:,} deleted (compact frees their place)"
     print(f"{shown_line(str(arguments.index))}: {done or 'nothing to do'}; {left}")

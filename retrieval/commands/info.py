@@ -6,9 +6,13 @@ Enters: the folder of an index. Leaves: what it holds, or what is wrong with it.
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.command import Subparsers
 from configs.formats.shown import shown
+
+if TYPE_CHECKING:
+    from retrieval.milvus.manifest import MilvusManifest
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -32,7 +36,11 @@ def show(folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from index.manifest import Manifest
+    from retrieval.milvus.manifest import MilvusManifest, is_in_milvus
 
+    if is_in_milvus(folder):
+        _show_milvus(folder, MilvusManifest.read(folder), as_json)
+        return
     manifest = Manifest.read(folder)
     if as_json:
         print(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
@@ -72,9 +80,34 @@ def show(folder: Path, as_json: bool) -> None:
         print(f"{name:<10} {shown(value)}")
 
 
+def _show_milvus(folder: Path, manifest: "MilvusManifest", as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        print(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
+        return
+    encoder, target = manifest.encoder, manifest.target
+    for name, value in {
+        "index": str(folder),
+        "corpus": manifest.corpus,
+        "passages": f"{manifest.passages:,}",
+        "changes": f"{manifest.changes:,} since the build",
+        "skipped": f"{manifest.skipped:,} bad records",
+        "truncated": f"at most {manifest.truncated:,} longer than {encoder.max_length} tokens",
+        "encoder": f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling",
+        "milvus": f"{target.index_type}, collection {manifest.collection} at {target.uri}",
+    }.items():
+        print(f"{name:<10} {shown(value)}")
+
+
 def _verify(arguments: argparse.Namespace) -> None:
     from index.verify import verify
+    from retrieval.milvus.manifest import is_in_milvus
 
+    if is_in_milvus(arguments.index):
+        raise ValueError(
+            f"the index in {arguments.index} lies in Milvus, which checks its own files"
+        )
     found = verify(arguments.index)
     if found.faults:
         raise RuntimeError(f"{arguments.index}: {'; '.join(found.faults)}")
