@@ -8,7 +8,7 @@ checked when it is first touched: an index may have thousands of them.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -172,7 +172,7 @@ class _Parts(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return self._table.shards
 
-    def __getitem__(self, number):  # type: ignore[no-untyped-def]
+    def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
         return self._table.stored_part(range(len(self))[number]).floats()
