@@ -21,7 +21,7 @@ from index.faiss_index import AUTO
 from index.files import LOCK, only_writer
 from index.folder import claim
 from index.manifest import Manifest
-from index.plan import Plan
+from index.plan import FLOAT32, Plan, checked_precision
 from index.records import Passage
 from index.writer import IndexWriter
 from retrieval.corpora import open_corpus
@@ -38,7 +38,7 @@ class IndexSettings:
     `batch_size` bounds what is encoded at once: so many of a shard's longest passages, or as many
     tokens of shorter ones. `max_length` is in tokens (None: the encoder's own limit); `shard_size`
     in passages: what a killed build may lose, and the window that batches of like lengths are made
-    of.
+    of. `vectors` says how those are stored: float32, float16 or int8.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -47,8 +47,10 @@ class IndexSettings:
     batch_size: int = 32
     shard_size: int = 2048
     skip_bad: bool = False
+    vectors: str = FLOAT32
 
     def __post_init__(self) -> None:
+        checked_precision(self.vectors)
         for name in ("batch_size", "shard_size", "max_length"):
             value = getattr(self, name)
             if value is not None and value < 1:

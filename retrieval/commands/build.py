@@ -23,6 +23,9 @@ def add_parser(commands: Subparsers) -> None:
     build.add_argument("--encoder", help="minilm (default), a folder, or a hub model's name")
     build.add_argument("--config", help="a YAML file of settings; options here win")
     build.add_argument("--faiss", help="a FAISS factory string; default: chosen by size")
+    build.add_argument(
+        "--vectors", help="how vectors are stored: float32 (default), float16 or int8"
+    )
     build.add_argument("--max-length", type=int, help="tokens read of a passage")
     build.add_argument(
         "--batch-size",
@@ -45,7 +48,7 @@ def _build(arguments: argparse.Namespace) -> None:
     from retrieval.build import IndexSettings, build_index
     from retrieval.corpora.records import Skipped
 
-    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad")
+    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad", "vectors")
     options = {name: getattr(arguments, name) for name in names}
     settings = read_settings(IndexSettings, arguments.config, **options)
     skipped = Skipped()

@@ -35,6 +35,9 @@ def add_parser(commands: Subparsers) -> None:
         help="keep what is relevant: hits of at least this cosine, or by a fitted filter: its "
         "folder, or `index` for the one beside the index",
     )
+    search.add_argument(
+        "--verify", action="store_true", help="first compare every file with its digest"
+    )
     search.add_argument("--device", help="cpu, cuda, ...")
     output = search.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one object a query")
@@ -49,7 +52,7 @@ def _search(arguments: argparse.Namespace) -> None:
     check_count("-k", k)
     queries = _queries(arguments)
     check_queries(queries.values())  # before a model loads
-    retriever = Retriever.open(arguments.index, device=arguments.device)
+    retriever = Retriever.open(arguments.index, device=arguments.device, verify=arguments.verify)
     relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
     hits = retriever.search(list(queries.values()), k, relevance_filter)
     if arguments.k is not None and k > len(retriever.index):
