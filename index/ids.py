@@ -82,7 +82,8 @@ class IdTable:
         which, found = which[kept], found[kept]
         same = [ids[n] == text for n, text in zip(which.tolist(), self._texts(found), strict=True)]
         which, found = which[same], found[same]
-        check_once([ids[n] for n in which.tolist()])
+        if len(np.unique(which)) < len(which):
+            raise twice(ids[int(np.bincount(which).argmax())])
         rows = np.full(len(ids), -1)
         rows[which] = found
         return rows
@@ -146,7 +147,8 @@ def find_live(
     for table, alive in zip(tables, live, strict=True):
         found = table.rows_of(ids, hashes, alive)
         here = found >= 0
-        check_once([ids[n] for n in np.flatnonzero(here & (rows >= 0)).tolist()] * 2)
+        if (rows[here] >= 0).any():
+            raise twice(ids[int(np.flatnonzero(here & (rows >= 0))[0])])
         rows[here] = start + found[here]
         start += len(table)
     return rows
@@ -170,7 +172,12 @@ def check_once(ids: Sequence[str]) -> None:
     """Raise `ValueError` naming an id that stands in `ids` twice."""
     if len(set(ids)) < len(ids):
         (id_, _), *_ = Counter(ids).most_common(1)
-        raise ValueError(f"{TWICE}: {id_!r:.80}")
+        raise twice(id_)
+
+
+def twice(id_: str) -> ValueError:
+    """What is wrong where two live rows have one id."""
+    return ValueError(f"{TWICE}: {id_!r:.80}")
 
 
 def write_ids(place: Path, chunks: Iterable[pa.Array]) -> IdsRecord:
