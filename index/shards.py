@@ -207,7 +207,8 @@ def read_passages(folder: Path, shard: ShardRecord) -> list[Passage]:
     file_of(folder, shard.passages)
     file = _passage_file(mapped(folder, shard.passages), shard)
     with readable(shard.passages):
-        return list(_as_passages(file.read(), shard.passages))
+        table = file.read()
+    return list(_passages(_columns(table, shard.passages)))
 
 
 class PassageStore:
@@ -219,7 +220,7 @@ class PassageStore:
         self._mapped = MappedFiles(folder, [shard.passages for shard in shards])
         self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
         self._files: dict[int, pq.ParquetFile] = {}
-        self._groups: dict[tuple[int, int], pa.Table] = {}
+        self._groups: dict[tuple[int, int], list[pa.Array]] = {}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -242,21 +243,21 @@ class PassageStore:
             raise IndexError(f"row {row} of {len(self)}")
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
         group, place = divmod(row - int(self._starts[shard]), self._shards[shard].rows_per_group)
-        (passage,) = _as_passages(self._group(shard, group), self._shards[shard].passages, place)
-        return passage
+        return Passage(*(column[place].as_py() for column in self._group(shard, group)))
 
     def __iter__(self) -> Iterator[Passage]:
         for number, shard in enumerate(self._shards):
             for group in range(-(-shard.rows // shard.rows_per_group)):
-                yield from _as_passages(self._group(number, group), shard.passages)
+                yield from _passages(self._group(number, group))
 
-    def _group(self, shard: int, group: int) -> pa.Table:
+    def _group(self, shard: int, group: int) -> list[pa.Array]:
         if (shard, group) not in self._groups:
             file = self._file(shard)
-            with readable(self._shards[shard].passages):
+            name = self._shards[shard].passages
+            with readable(name):
                 table = file.read_row_group(group, use_threads=False)
             # Hits of one query scatter; what is kept serves the next queries too.
-            _keep(self._groups, (shard, group), table, _GROUPS_KEPT)
+            _keep(self._groups, (shard, group), _columns(table, name), _GROUPS_KEPT)
         return self._groups[shard, group]
 
     def _file(self, number: int) -> pq.ParquetFile:
@@ -285,11 +286,13 @@ def _passage_file(content: pa.Buffer, shard: ShardRecord) -> pq.ParquetFile:
     return file
 
 
-def _as_passages(table: pa.Table, name: str, place: int | None = None) -> Iterator[Passage]:
-    """The passages of a table, or the one at `place` alone."""
-    columns = [table.column(column) for column in _PASSAGES.names]
+def _columns(table: pa.Table, name: str) -> list[pa.Array]:
+    """The columns of a passage's fields; none of them lacks a value."""
+    columns = [table.column(column).combine_chunks() for column in _PASSAGES.names]
     if any(column.null_count for column in columns):
         raise ValueError(f"{name} has a passage without id, title or text")
-    if place is not None:
-        columns = [column.slice(place, 1) for column in columns]
-    yield from map(Passage._make, zip(*(x.to_pylist() for x in columns), strict=True))
+    return columns
+
+
+def _passages(columns: Sequence[pa.Array]) -> Iterator[Passage]:
+    return map(Passage._make, zip(*(column.to_pylist() for column in columns), strict=True))
