@@ -7,6 +7,7 @@ checked when it is first touched: an index may have thousands of them.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -194,12 +195,15 @@ def by_part(starts: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndar
 
     Gives each part that has any, the places in `rows` of those, and their numbers inside it.
     """
-    owners = np.searchsorted(starts, rows, side="right") - 1
-    order = np.argsort(owners, kind="stable")
-    ends = np.flatnonzero(np.diff(owners[order])) + 1
-    for mine in np.split(order, ends) if len(rows) else ():
-        owner = int(owners[mine[0]])
-        yield owner, mine, rows[mine] - starts[owner]
+    if not len(rows):
+        return
+    owners = starts.searchsorted(rows, side="right") - 1
+    order = owners.argsort(kind="stable")
+    owners = owners[order]
+    inside = rows[order] - starts[owners]
+    ends = np.flatnonzero(owners[1:] != owners[:-1]) + 1
+    for start, end in pairwise([0, *ends.tolist(), len(rows)]):
+        yield int(owners[start]), order[start:end], inside[start:end]
 
 
 def read_passages(folder: Path, shard: ShardRecord) -> list[Passage]:
