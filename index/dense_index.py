@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from index.faiss_index import inner_products
-from index.ids import TWICE, check_unique, find_live
+from index.ids import check_once, check_unique, find_live
 from index.lexical import LexicalLeg
 from index.lexical_record import OFF
 from index.manifest import Manifest
@@ -235,6 +235,5 @@ def _named(
 def _hits(found: Sequence[list[tuple[str, float]]], k: int) -> list[Hit]:
     """The best `k` of what each segment found: every segment gave as many, or all it has."""
     best = sorted(chain.from_iterable(found), key=lambda hit: (-hit[1], hit[0]))
-    if len({id_ for id_, _ in best}) < len(best):
-        raise ValueError(TWICE)
+    check_once([id_ for id_, _ in best])
     return [Hit(id_, score, rank) for rank, (id_, score) in enumerate(best[:k], 1)]

@@ -8,6 +8,7 @@ elsewhere is told as damage.
     IdTable.open(Path("my-index/data-0001"), 250_000).ids_of(np.array([7]))
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -65,7 +66,9 @@ class IdTable:
         ids = self._texts(rows)
         if self._on_disk is not None:
             which, found = self._candidates(hashes_of(ids))
-            if np.count_nonzero(found == rows[which]) != len(rows):
+            led_back = np.zeros(len(rows), bool)
+            led_back[which[found == rows[which]]] = True
+            if not led_back.all():
                 raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
         return ids
 
@@ -80,7 +83,7 @@ class IdTable:
         same = [ids[n] == text for n, text in zip(which.tolist(), self._texts(found), strict=True)]
         which, found = which[same], found[same]
         if len(np.unique(which)) < len(which):
-            raise ValueError(TWICE)
+            raise twice(ids[int(np.bincount(which).argmax())])
         rows = np.full(len(ids), -1)
         rows[which] = found
         return rows
@@ -145,7 +148,7 @@ def find_live(
         found = table.rows_of(ids, hashes, alive)
         here = found >= 0
         if (rows[here] >= 0).any():
-            raise ValueError(TWICE)
+            raise twice(ids[int(np.flatnonzero(here & (rows >= 0))[0])])
         rows[here] = start + found[here]
         start += len(table)
     return rows
@@ -162,8 +165,19 @@ def check_unique(tables: Sequence[IdTable], live: Sequence[np.ndarray]) -> None:
     for table, alive in zip(tables, live, strict=True):
         _, found = table._candidates(shared)
         ids += table._texts(found[alive[found]])
+    check_once(ids)
+
+
+def check_once(ids: Sequence[str]) -> None:
+    """Raise `ValueError` naming an id that stands in `ids` twice."""
     if len(set(ids)) < len(ids):
-        raise ValueError(TWICE)
+        (id_, _), *_ = Counter(ids).most_common(1)
+        raise twice(id_)
+
+
+def twice(id_: str) -> ValueError:
+    """What is wrong where two live rows have one id."""
+    return ValueError(f"{TWICE}: {id_!r:.80}")
 
 
 def write_ids(place: Path, chunks: Iterable[pa.Array]) -> IdsRecord:

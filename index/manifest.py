@@ -7,10 +7,9 @@ its number, so that a manifest by a stranger leads nowhere else.
     Manifest.read(Path("my-index")).passages
 """
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,17 +17,16 @@ from typing import Any, NamedTuple
 from index.columns import ColumnRecord, check_columns
 from index.files import write_atomic
 from index.lexical_record import OFF, LexicalPiece, check_lexical, lexical_digests
+from index.manifest_formats import DIGEST, FORMAT_VERSION, digest_of, in_this_form
 from index.plan import DATA, FLOAT32, Plan, checked_precision, data_number, unfinished_build
 from index.schema import check_digests, check_ranges, from_json, read_json
 
-FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 FAISS_FILE, IDS_FILE, ID_ROWS_FILE = "vectors.faiss", "ids.arrow", "id-rows.arrow"
 # What a segment has besides its shards: the last written first, as they may be deleted.
 SEGMENT_FILES = (FAISS_FILE, ID_ROWS_FILE, IDS_FILE)
 METRIC = "inner_product"
 _MOST_ROWS = 2**40
-_DIGEST = "sha256"
 
 
 @dataclass(frozen=True)
@@ -306,7 +304,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Make this the index in `folder`, by one rename."""
         values = asdict(self) | {"format_version": FORMAT_VERSION}
-        values |= {_DIGEST: digest_of(values)}
+        values |= {DIGEST: digest_of(values)}
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         write_atomic(folder / MANIFEST, lambda file: file.write(text.encode("utf-8")))
 
@@ -331,31 +329,17 @@ class Manifest:
     def read_file(cls, path: Path) -> "Manifest":
         """Read a manifest from the file `path`; raises `ValueError` as `read`."""
         try:
-            values = read_json(path)
-            version = values.get("format_version") if isinstance(values, dict) else FORMAT_VERSION
-            if type(version) is not int or version not in (1, 2, FORMAT_VERSION):
-                raise ValueError(f"it has format {version}, this version reads 1, 2 and 3")
-            digest = None
-            if version == 1:
-                values = _of_one_segment(values)
-            elif version == FORMAT_VERSION and isinstance(values, dict):
-                digest = values.pop(_DIGEST, "missing")
+            values, digest = in_this_form(read_json(path))
             manifest = from_json(cls, values)
             # Last: what is wrong in itself is told more exactly.
             if digest is not None and digest != digest_of(values):
-                raise ValueError(f"{_DIGEST} is {digest!r:.80}, its content has another")
+                raise ValueError(f"{DIGEST} is {digest!r:.80}, its content has another")
             return manifest
         except ValueError as error:
             raise ValueError(
                 f"{path} is damaged or another program's ({error}); build the index again in "
                 f"another folder"
             ) from None
-
-
-def digest_of(values: Mapping[str, Any]) -> str:
-    """The SHA-256 of all that a manifest holds but for this digest, however it is laid out."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def counted(segments: Sequence[SegmentRecord]) -> dict[str, Any]:
@@ -366,22 +350,3 @@ def counted(segments: Sequence[SegmentRecord]) -> dict[str, Any]:
         "deleted": sum(segment.passages for segment in segments) - live,
         "truncated": sum(shard.truncated for segment in segments for shard in segment.shards),
     }
-
-
-# What format 1, which knew no change after a build, said of its one segment beside everything else.
-_OF_THE_SEGMENT = (
-    "data", "faiss_factory", "faiss_sha256", "recall_at_10", "recall_queries", "shards",
-)  # fmt: skip
-
-
-def _of_one_segment(values: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest of format 1 holds, in the form of the later ones."""
-    for name in ("segments", "deleted", "last_data", "changes", "lexical"):
-        if name in values:
-            raise ValueError(f"{name} is unknown")
-    segment = {name: values[name] for name in (*_OF_THE_SEGMENT, "passages") if name in values}
-    others = {name: value for name, value in values.items() if name not in _OF_THE_SEGMENT}
-    data = str(segment.get("data"))
-    last = data_number(data) if DATA.fullmatch(data) else 0
-    added = {"segments": [segment], "deleted": 0, "last_data": last}
-    return others | added | {"format_version": FORMAT_VERSION}

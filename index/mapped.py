@@ -30,7 +30,7 @@ class MappedFiles:
         inside = data.resolve().is_relative_to(data.parent.resolve())
         for name in names:
             # `file_of` resolves every path, ten times as slow as this, and only links need it.
-            if not (inside and _is_plain(data / name)):
+            if not (inside and _is_plain(f"{data}/{name}")):
                 file_of(data, name)
         self._mapped = [mapped(data, name) for name in names[:MOST_MAPPED]]
 
@@ -42,7 +42,7 @@ class MappedFiles:
         return mapped(self._data, self._names[number])
 
 
-def _is_plain(path: Path) -> bool:
+def _is_plain(path: str) -> bool:
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -51,7 +51,7 @@ def _is_plain(path: Path) -> bool:
 
 def mapped(data: Path, name: str) -> pa.Buffer:
     """The bytes of a file, mapped; raises `ValueError` when it can't be read or is empty."""
-    with readable(name), pa.memory_map(str(data / name)) as file:
+    with readable(name), pa.memory_map(f"{data}/{name}") as file:
         return file.read_buffer()
 
 

@@ -79,9 +79,9 @@ def check_digest_texts(texts: Mapping[str, str]) -> None:
 
 def _checked(wanted: Any, value: Any, where: str) -> Any:
     """`value` as `wanted`: objects become dataclasses and lists tuples; no bool is a number."""
-    origin = get_origin(wanted) or wanted
-    if wanted is Any:
+    if type(value) is wanted or wanted is Any:  # most values: what follows is slow
         return value
+    origin = get_origin(wanted) or wanted
     if origin is UnionType:  # of a kind and None
         return None if value is None else _checked(get_args(wanted)[0], value, where)
     if is_dataclass(wanted):

@@ -7,8 +7,9 @@ checked when it is first touched: an index may have thousands of them.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -174,7 +175,7 @@ class _Parts(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return self._table.shards
 
-    def __getitem__(self, number):  # type: ignore[no-untyped-def]
+    def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
         return self._table.stored_part(range(len(self))[number]).floats()
@@ -196,11 +197,15 @@ def by_part(starts: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndar
 
     Gives each part that has any, the places of those in `rows`, and their numbers inside the part.
     """
-    owners = np.searchsorted(starts, rows, side="right") - 1
-    order = np.argsort(owners, kind="stable")
-    found, firsts = np.unique(owners[order], return_index=True)
-    for owner, mine in zip(found.tolist(), np.split(order, firsts[1:]), strict=False):
-        yield owner, mine, rows[mine] - starts[owner]
+    if not len(rows):
+        return
+    owners = starts.searchsorted(rows, side="right") - 1
+    order = owners.argsort(kind="stable")
+    owners = owners[order]
+    inside = rows[order] - starts[owners]
+    ends = np.flatnonzero(owners[1:] != owners[:-1]) + 1
+    for start, end in pairwise([0, *ends.tolist(), len(rows)]):
+        yield int(owners[start]), order[start:end], inside[start:end]
 
 
 def read_passages(folder: Path, shard: ShardRecord) -> list[Passage]:
@@ -208,8 +213,8 @@ def read_passages(folder: Path, shard: ShardRecord) -> list[Passage]:
     file_of(folder, shard.passages)
     file = _passage_file(mapped(folder, shard.passages), shard)
     with readable(shard.passages):
-        passages = list(_as_passages(file.read(), shard.passages))
-    return with_metadata(folder, shard, passages)
+        table = file.read()
+    return with_metadata(folder, shard, list(_passages(_columns(table, shard.passages))))
 
 
 class PassageStore:
@@ -221,7 +226,7 @@ class PassageStore:
         self._mapped = MappedFiles(folder, [shard.passages for shard in shards])
         self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
         self._files: dict[int, pq.ParquetFile] = {}
-        self._groups: dict[tuple[int, int], pa.Table] = {}
+        self._groups: dict[tuple[int, int], list[pa.Array]] = {}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -244,21 +249,21 @@ class PassageStore:
             raise IndexError(f"row {row} of {len(self)}")
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
         group, place = divmod(row - int(self._starts[shard]), self._shards[shard].rows_per_group)
-        (passage,) = _as_passages(self._group(shard, group), self._shards[shard].passages, place)
-        return passage
+        return Passage(*(column[place].as_py() for column in self._group(shard, group)))
 
     def __iter__(self) -> Iterator[Passage]:
         for number, shard in enumerate(self._shards):
             for group in range(-(-shard.rows // shard.rows_per_group)):
-                yield from _as_passages(self._group(number, group), shard.passages)
+                yield from _passages(self._group(number, group))
 
-    def _group(self, shard: int, group: int) -> pa.Table:
+    def _group(self, shard: int, group: int) -> list[pa.Array]:
         if (shard, group) not in self._groups:
             file = self._file(shard)
-            with readable(self._shards[shard].passages):
+            name = self._shards[shard].passages
+            with readable(name):
                 table = file.read_row_group(group, use_threads=False)
             # Hits of one query scatter; what is kept serves the next queries too.
-            _keep(self._groups, (shard, group), table, _GROUPS_KEPT)
+            _keep(self._groups, (shard, group), _columns(table, name), _GROUPS_KEPT)
         return self._groups[shard, group]
 
     def _file(self, number: int) -> pq.ParquetFile:
@@ -287,11 +292,13 @@ def _passage_file(content: pa.Buffer, shard: ShardRecord) -> pq.ParquetFile:
     return file
 
 
-def _as_passages(table: pa.Table, name: str, place: int | None = None) -> Iterator[Passage]:
-    """The passages of a table, or the one at `place` alone."""
-    columns = [table.column(column) for column in _PASSAGES.names]
+def _columns(table: pa.Table, name: str) -> list[pa.Array]:
+    """The columns of a passage's fields; none of them lacks a value."""
+    columns = [table.column(column).combine_chunks() for column in _PASSAGES.names]
     if any(column.null_count for column in columns):
         raise ValueError(f"{name} has a passage without id, title or text")
-    if place is not None:
-        columns = [column.slice(place, 1) for column in columns]
-    yield from map(Passage, *(column.to_pylist() for column in columns))
+    return columns
+
+
+def _passages(columns: Sequence[pa.Array]) -> Iterator[Passage]:
+    return map(Passage, *(column.to_pylist() for column in columns))

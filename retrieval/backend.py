@@ -59,6 +59,7 @@ class SearchableIndex(Protocol):
         ...
 
     def __len__(self) -> int: ...
+    def __contains__(self, id_: object) -> bool: ...
 
     def search(self, queries: np.ndarray, k: int, where: Where | None = None) -> list[list[Hit]]:
         """The `k` best hits for each row of `queries`, float32 [q, d], best first."""
@@ -83,10 +84,15 @@ class SearchableIndex(Protocol):
         ...
 
 
-def open_index(folder: Path | str) -> SearchableIndex:
-    """Open the index in `folder`, wherever its vectors are; raises `ValueError` for none."""
+def open_index(folder: Path | str, *, verify: bool = False) -> SearchableIndex:
+    """Open the index in `folder`, wherever its vectors are; raises `ValueError` for none.
+
+    With `verify` its files are compared with their digests; one in Milvus has none, and is refused.
+    """
     if is_in_milvus(folder):
+        if verify:
+            raise ValueError(f"the index in {folder} lies in Milvus, which has no files to verify")
         from retrieval.milvus.index import MilvusIndex
 
         return MilvusIndex.open(folder)
-    return DenseIndex.open(folder)
+    return DenseIndex.open(folder, verify=verify)

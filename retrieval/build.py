@@ -23,7 +23,7 @@ from index.files import LOCK, only_writer
 from index.folder import claim
 from index.lexical_record import ENGLISH, OFF, check_lexical
 from index.manifest import Manifest, ShardRecord
-from index.plan import Plan
+from index.plan import Plan, checked_precision
 from index.records import Passage
 from index.writer import IndexWriter
 from retrieval.corpora import open_corpus
@@ -36,7 +36,13 @@ from retrieval.engines.protocol import Engine, NumberedShard, WriteShard
 from retrieval.progress import encoding_progress
 
 # What earlier versions did, which had no such settings.
-_BEFORE: dict[str, Any] = {"keep": [], "limit": None, "lexical": OFF, "dtype": FLOAT32}
+_BEFORE: dict[str, Any] = {
+    "keep": [],
+    "limit": None,
+    "lexical": OFF,
+    "dtype": FLOAT32,
+    "vectors": FLOAT32,
+}
 _RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "tantivy", "torch")
 
 
@@ -49,8 +55,8 @@ class IndexSettings:
     in passages: what a killed build may lose, and the window that batches of like lengths are made
     of. `keep` names fields of the corpus that a search may ask for, `limit` is how many passages of
     it are read (None: all). `lexical` is the analyser of the lexical leg: english, plain (all
-    words, no stems) or off. `dtype` is what the encoder computes in. Who encodes where decides no
-    byte: no setting.
+    words, no stems) or off. `dtype` is what the encoder computes in, `vectors` how they are stored:
+    float32, float16 or int8. Who encodes where decides no byte: no setting.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -63,10 +69,12 @@ class IndexSettings:
     limit: int | None = None
     lexical: str = ENGLISH
     dtype: str = FLOAT32
+    vectors: str = FLOAT32
 
     def __post_init__(self) -> None:
         check_lexical(self.lexical)
         check_dtype(self.dtype)
+        checked_precision(self.vectors)
         if "" in self.keep or len(set(self.keep)) < len(self.keep):
             raise ValueError(f"keep is {', '.join(self.keep)!r}, wanted names, each once")
         for name in ("batch_size", "shard_size", "max_length", "limit"):

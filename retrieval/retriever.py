@@ -32,14 +32,20 @@ class Retriever:
 
     @classmethod
     def open(
-        cls, folder: Path | str, *, encoder: str | Encoder | None = None, device: str | None = None
+        cls,
+        folder: Path | str,
+        *,
+        encoder: str | Encoder | None = None,
+        device: str | None = None,
+        verify: bool = False,
     ) -> "Retriever":
         """Open the index in `folder` with its own encoder, or check that `encoder` is that one.
 
-        Raises `ValueError` when `folder` is no index, or the encoder is another one, another
-        revision of it, or reads another length.
+        With `verify` every file is first compared with its digest. Raises `ValueError` when
+        `folder` is no index, or the encoder is another one, another revision of it, or reads
+        another length.
         """
-        index = open_index(folder)
+        index = open_index(folder, verify=verify)
         made_by = index.manifest.encoder
         return cls(index, same_encoder(folder, made_by, encoder, device=device))
 

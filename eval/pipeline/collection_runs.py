@@ -85,7 +85,7 @@ def _fused(runs: Sequence[Run], k: int) -> Run:
 
 def _pooled(retriever: Retriever, queries: Mapping[str, str], pools: Qrels) -> Run:
     """Cosines of every query with the passages of its pool."""
-    known = set(retriever.index.ids)
+    known = retriever.index
     vectors = retriever.encode_queries(list(queries.values()))
     run = {}
     for query_id, vector in zip(queries, vectors, strict=True):

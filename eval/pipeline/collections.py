@@ -127,7 +127,7 @@ def run_collections(
         _say(f"{collection.name}: searching and reranking …")
         retriever = Retriever.open(target / "index")
         pools = qrels if settings.judged else None
-        known = set(retriever.index.ids)
+        known = retriever.index
         notes = missing_notes(asked, absent_passages(qrels, known))
         for note in notes:
             _say(f"{collection.name}: {note}")

@@ -150,7 +150,7 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
         raise ValueError(f"{settings.collection}: no query of split {settings.split} is judged")
     queries, qrels = asked.queries, asked.qrels
     retriever = Retriever.open(settings.index, device=settings.device)
-    known = set(retriever.index.ids)
+    known = retriever.index
     if fault := next(filter(None, map(id_fault, retriever.index.ids)), ""):
         raise ValueError(
             f"the index {settings.index} is an old one, and no run can hold it: {fault}"

@@ -31,6 +31,9 @@ def add_parser(commands: Subparsers) -> None:
         help="words for lexical and hybrid search: English stems without stop words (default), all "
         "words as they stand, or none",
     )
+    build.add_argument(
+        "--vectors", help="how vectors are stored: float32 (default), float16 or int8"
+    )
     build.add_argument("--max-length", type=int, help="tokens read of a passage")
     build.add_argument(
         "--batch-size",
@@ -83,7 +86,8 @@ def _build(arguments: argparse.Namespace) -> None:
     from retrieval.corpora.records import Skipped
 
     names = (
-        "encoder", "faiss", "max_length", "batch_size", "skip_bad", "limit", "lexical", "dtype"
+        "encoder", "faiss", "max_length", "batch_size", "skip_bad", "limit", "lexical", "dtype",
+        "vectors",
     )  # fmt: skip
     options = {name: getattr(arguments, name) for name in names}
     if arguments.keep is not None:

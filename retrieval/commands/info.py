@@ -58,11 +58,17 @@ def show(folder: Path, as_json: bool) -> None:
         "truncated": f"{manifest.truncated:,} passages longer than {encoder.max_length} tokens",
         "encoder": f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling",
         "faiss": " and ".join(sorted({segment.faiss_factory for segment in segments})) or "none",
+        "vectors": manifest.plan.precision,
         "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({asked} of its own vectors)",
         "columns": ", ".join(f"{each.name} ({each.type})" for each in manifest.columns),
         "lexical": "off" if manifest.lexical == "off" else f"BM25, {manifest.lexical} words",
         "size": f"{size / 1e6:.1f} MB in {sum(len(each.shards) for each in segments)} shards",
     }
+    if manifest.score_shift.most:
+        most, mean = manifest.score_shift
+        rows["vectors"] += (
+            f"; scores differ from float32 by {mean:.1g} on average, {most:.1g} at most"
+        )
     if manifest.changes:
         rows["truncated"] = f"at most {rows['truncated']}"  # some may be deleted
     else:

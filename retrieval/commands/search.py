@@ -59,6 +59,9 @@ def add_parser(commands: Subparsers) -> None:
         help="of hybrid search: W times the cosines and 1 - W times the BM25 scores, each laid "
         "over [0, 1]; without it reciprocal ranks are added up",
     )
+    search.add_argument(
+        "--verify", action="store_true", help="first compare every file with its digest"
+    )
     search.add_argument("--device", help="cpu, cuda, ...")
     output = search.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one object a query")
@@ -73,7 +76,7 @@ def _search(arguments: argparse.Namespace) -> None:
     check_count("-k", k)
     queries = _queries(arguments)
     check_queries(queries.values())  # before a model loads
-    retriever = Retriever.open(arguments.index, device=arguments.device)
+    retriever = Retriever.open(arguments.index, device=arguments.device, verify=arguments.verify)
     relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
     hits = retriever.search(
         list(queries.values()),

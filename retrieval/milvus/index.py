@@ -42,6 +42,10 @@ class MilvusIndex:
     def __len__(self) -> int:
         return len(self._collection)
 
+    def __contains__(self, id_: object) -> bool:
+        """Whether there is a passage of that id."""
+        return isinstance(id_, str) and bool(self._collection.rows([id_]))
+
     @cached_property
     def ids(self) -> list[str]:
         """The id of every passage, sorted."""

@@ -22,7 +22,7 @@ from index.faiss_index import AUTO
 from index.files import LOCK, only_writer, write_atomic
 from index.folder import record_of
 from index.manifest import MANIFEST, EncoderRecord, ShardRecord, shard_files
-from index.plan import BUILDING, PLAN, Plan, read_plan
+from index.plan import BUILDING, FLOAT32, PLAN, Plan, read_plan
 from index.records import Passage
 from index.schema import from_json, read_json
 from retrieval.build import IndexSettings, created_by, encode_shards, in_shards, peeked
@@ -59,6 +59,8 @@ def build_in_milvus(
         raise ValueError("--faiss is for an index of files; Milvus takes --index-type")
     if settings.keep:
         raise ValueError("--keep is for an index of files; in Milvus no fields are kept")
+    if settings.vectors != FLOAT32:
+        raise ValueError("--vectors is for an index of files; Milvus stores them as its type asks")
     if engine == RAY and target.is_lite:
         raise ValueError("Milvus Lite is open to one process alone: with Ray, name a server's URI")
     _claim(folder, target, resume=resume, overwrite=overwrite)

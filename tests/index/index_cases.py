@@ -13,14 +13,13 @@ from index.change import IndexChange
 from index.dense_index import DenseIndex
 from index.files import only_writer, sha256_of
 from index.manifest import (
-    FORMAT_VERSION,
     ID_ROWS_FILE,
     IDS_FILE,
     MANIFEST,
     EncoderRecord,
     Manifest,
-    digest_of,
 )
+from index.manifest_formats import FORMAT_VERSION, digest_of
 from index.plan import Plan
 from index.records import Passage
 from index.writer import IndexWriter

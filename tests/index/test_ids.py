@@ -54,7 +54,7 @@ def _written(folder, ids):
 def test_every_id_leads_to_its_row_and_back(tmp_path_factory, bits, ids, data):
     rows = np.array(data.draw(st.lists(st.integers(0, len(ids) - 1))), np.int64)
     live = np.array(data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids))))
-    sought = [*data.draw(st.permutations(ids)), "\ud800", "".join(ids) + "not there"]
+    sought = [*data.draw(st.permutations(ids)), "\ud800", "".join(ids) + "not there", ids[0]]
     wanted = [ids.index(id_) if id_ in ids and live[ids.index(id_)] else -1 for id_ in sought]
     with _hashes_of(bits):
         table = _written(tmp_path_factory.mktemp("ids"), ids)
@@ -76,13 +76,13 @@ def test_ids_are_found_through_several_tables(tmp_path, bits):
         check_unique(tables, live)
         live[0][1] = True
         for use in (lambda: find_live(tables, live, ["b"]), lambda: check_unique(tables, live)):
-            with pytest.raises(ValueError, match=TWICE):
+            with pytest.raises(ValueError, match=f"{TWICE}: 'b'"):
                 use()
 
 
 @BITS
 def test_an_id_twice_is_not_written(tmp_path, bits):
-    with _hashes_of(bits), pytest.raises(ValueError, match=TWICE):
+    with _hashes_of(bits), pytest.raises(ValueError, match=f"{TWICE}: 'a'"):
         write_ids(tmp_path, [pa.array(["a", "b"]), pa.array(["c", "a"])])
     assert not list(tmp_path.iterdir())
 
@@ -105,7 +105,7 @@ def test_a_flipped_bit_gives_no_wrong_id_and_no_wrong_row(tmp_path, name):
     _written(tmp_path, ids)
     content = (tmp_path / name).read_bytes()
     live, told = np.ones(40, bool), 0
-    for place in range(len(content)):
+    for place in range(0, len(content), 3):
         flipped = bytearray(content)
         flipped[place] ^= 1 << place % 8
         (tmp_path / name).unlink()  # what is mapped stays what it was
@@ -119,7 +119,7 @@ def test_a_flipped_bit_gives_no_wrong_id_and_no_wrong_row(tmp_path, name):
         assert read == ids
         found = find_live([table], [live], ids)
         assert ((found == np.arange(40)) | (found == -1)).all()
-    assert told > 40 * 8
+    assert told > 40 * 2
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

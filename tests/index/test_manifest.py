@@ -11,7 +11,8 @@ from index_cases import (
     write_values,
 )
 
-from index.manifest import FORMAT_VERSION, MANIFEST, Manifest
+from index.manifest import MANIFEST, Manifest
+from index.manifest_formats import FORMAT_VERSION
 
 
 @pytest.fixture(params=[1, 2, 3])

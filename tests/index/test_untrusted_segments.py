@@ -147,7 +147,7 @@ def test_an_id_that_is_live_in_two_segments_is_told(folder):
     write_values(folder, values)
     opened = DenseIndex.open(folder)
     for use in (lambda: opened.search(VECTORS[:1], 3), lambda: opened.ids):
-        with pytest.raises(ValueError, match=r"is damaged \(an id stands in it twice\)"):
+        with pytest.raises(ValueError, match=r"is damaged \(an id stands in it twice: 'p00\d\d'\)"):
             use()
     assert "an id stands in it twice" in verify(folder).faults[0]
 
