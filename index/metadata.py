@@ -177,14 +177,14 @@ class _Part:
     def __init__(self, data: Path, shard: ShardRecord, columns: Sequence[ColumnRecord]) -> None:
         self._place = data, shard.metadata
         self._mapped = _mapped(data, shard)
-        # As they are now, whatever a later commit of the index makes of them.
         self._schema = pa.schema([(each.name, _ARROW[each.type]) for each in columns])
         found = [(field.name, _NAMES[field.type]) for field in self._mapped.schema]
-        names = [name for name, _ in found]
-        if names != self._schema.names or any(
-            wider_type(each.type, kind) != each.type
-            for each, (_, kind) in zip(columns, found, strict=True)
-        ):
+        narrower = [
+            (each.name, kind)
+            for each, (_, kind) in zip(columns, found, strict=False)
+            if wider_type(each.type, kind) == each.type
+        ]
+        if narrower != found or len(found) != len(columns):
             raise ValueError(f"{data.name}: {shard.metadata} holds {found!r:.120}")
 
     @cached_property

@@ -38,6 +38,11 @@ def passages(rows: int) -> list[Passage]:
     ]
 
 
+def dated(texts: Sequence[Passage]) -> list[Passage]:
+    """The same passages with a year each, which makes a file more of every shard."""
+    return [text._replace(metadata={"year": 2000 + n}) for n, text in enumerate(texts)]
+
+
 def as_format_1(folder: Path) -> None:
     """Write the manifest of a fresh build as it was before an index could be changed."""
     values = json.loads((folder / MANIFEST).read_text())

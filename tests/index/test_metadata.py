@@ -304,10 +304,10 @@ def test_a_file_of_another_form_is_told(folder, table):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(columns=[]), "0 columns, but not in every shard"),
+        (lambda v: v.update(columns=[]), "columns has 0 names, and a shard has metadata"),
         (
             lambda v: v["segments"][0]["shards"][0].update(metadata_sha256=None),
-            "not in every shard",
+            "columns has 2 names, and a shard lacks metadata",
         ),
         (lambda v: v["segments"][0]["shards"][0].update(metadata_sha256="x"), "wanted a SHA-256"),
         (lambda v: v["columns"][0].update(type="int"), r"columns\[0\]\.type is 'int', wanted one"),
