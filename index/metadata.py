@@ -8,7 +8,9 @@ without a value has the type `null`, and whole numbers may stand where other sha
     IndexMetadata(folder, manifest).masks("year >= 2020 and lang = 'en'")  # bool [n] a segment
 """
 
-from collections.abc import Sequence
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -72,8 +74,7 @@ def with_metadata(data: Path, shard: ShardRecord, passages: list[Passage]) -> li
     """
     if not shard.metadata_sha256:
         return passages
-    rows = _whole(data, shard.metadata, _mapped(data, shard)).to_pylist()
-    pairs = zip(passages, rows, strict=True)
+    pairs = zip(passages, _Mapped(data, shard).checked().to_pylist(), strict=True)
     return [passage._replace(metadata=row) for passage, row in pairs]
 
 
@@ -108,7 +109,7 @@ def columns_of(
 def _types(data: Path, shard: ShardRecord) -> dict[str, str]:
     if not shard.metadata_sha256:
         return {}
-    return {field.name: _NAMES[field.type] for field in _mapped(data, shard).schema}
+    return dict(_Mapped(data, shard).types)
 
 
 class IndexMetadata:
@@ -175,10 +176,9 @@ class _Part:
     """One shard's file: mapped when the index is opened, read when it is first asked."""
 
     def __init__(self, data: Path, shard: ShardRecord, columns: Sequence[ColumnRecord]) -> None:
-        self._place = data, shard.metadata
-        self._mapped = _mapped(data, shard)
+        self._file = _Mapped(data, shard)
         self._schema = pa.schema([(each.name, _ARROW[each.type]) for each in columns])
-        found = [(field.name, _NAMES[field.type]) for field in self._mapped.schema]
+        found = self._file.types
         narrower = [
             (each.name, kind)
             for each, (_, kind) in zip(columns, found, strict=False)
@@ -190,36 +190,40 @@ class _Part:
     @cached_property
     def table(self) -> pa.Table:
         """The columns in the index's own types."""
-        return _whole(*self._place, self._mapped).cast(self._schema, safe=False)
+        return self._file.checked().cast(self._schema, safe=False)
 
 
-def _mapped(data: Path, shard: ShardRecord) -> pa.Table:
-    """The table of a shard's file, of which only what it says of itself was looked at."""
-    name = shard.metadata
-    try:
-        # The map outlives the file's descriptor, and its name.
-        with pa.memory_map(str(file_of(data, name))) as source:
-            table = pa.ipc.open_file(source).read_all()
-        table.validate()
-        unknown = [field.type for field in table.schema if field.type not in _NAMES]
-        if len(table) != shard.rows or unknown:
-            raise ValueError(f"it holds {len(table)} rows of {table.schema.types!r:.80}")
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(data, name, error) from None
-    return table
+class _Mapped:
+    """A shard's file, of which only what it says of itself was looked at."""
 
+    def __init__(self, data: Path, shard: ShardRecord) -> None:
+        self._name, self._data, self._digest = shard.metadata, data, shard.metadata_sha256
+        with self._readable():
+            # The map outlives the file's descriptor, and its name.
+            with pa.memory_map(str(file_of(data, self._name))) as source:
+                self._bytes = source.read_buffer()
+            self._table = pa.ipc.open_file(self._bytes).read_all()
+            self._table.validate()
+            kinds = self._table.schema.types
+            if len(self._table) != shard.rows or not set(kinds) <= set(_NAMES):
+                raise ValueError(f"it holds {len(self._table)} rows of {kinds!r:.80}")
+        self.types = [(field.name, _NAMES[field.type]) for field in self._table.schema]
 
-def _whole(data: Path, name: str, table: pa.Table) -> pa.Table:
-    try:
-        table.validate(full=True)
-    except pa.ArrowException as error:
-        raise _damaged(data, name, error) from None
-    return table
+    def checked(self) -> pa.Table:
+        """All of it; raises `ValueError` where a bit has changed: each may decide about a hit."""
+        if hashlib.sha256(self._bytes).hexdigest() != self._digest:
+            raise ValueError(f"{self._data.name}: {self._name} has changed")
+        with self._readable():
+            self._table.validate(full=True)
+        return self._table
 
-
-def _damaged(data: Path, name: str, error: Exception) -> ValueError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ValueError(f"{data.name}: {name} can't be read: {reason}")
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{self._data.name}: {self._name} can't be read: {reason}") from None
 
 
 def _mask(table: pa.Table, expression: pc.Expression) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Metadata beside the passages: written, read, searched by, changed, damaged."""
 
-import contextlib
 import json
 import shutil
 from datetime import UTC, date, datetime
@@ -121,7 +120,7 @@ def _holds(condition, passage):
     ][CONDITIONS.index(condition)]
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     data=st.data(),
     cuts=st.sets(st.integers(1, 59), max_size=2),
@@ -264,16 +263,15 @@ def test_a_damaged_file_is_told(folder, tmp_path, how):
     assert f"data-0001: {NAME}" in verify(folder).faults[0]
 
 
-def test_flipped_bits_are_found_and_end_no_process(folder):
-    """By `verify` all of them; a search reads, refuses, or answers from what is there."""
+def test_every_flipped_bit_is_told_by_a_search_too(folder):
     path = folder / "data-0001" / NAME
     content = path.read_bytes()
-    for place in range(0, len(content), 37):
+    for place in range(0, len(content), 97):
         damaged = bytearray(content)
         damaged[place] ^= 1 << (place % 8)
         path.write_bytes(damaged)
         assert verify(folder).faults == [f"data-0001: {NAME} has changed"]
-        with contextlib.suppress(ValueError):
+        with pytest.raises(ValueError, match=f"data-0001: {NAME} "):
             DenseIndex.open(folder).where("lang = 'en' and year > 2003")
         with pytest.raises(ValueError, match=f"data-0001: {NAME} has changed"):
             change_index(folder, compact=True)
