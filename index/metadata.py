@@ -116,7 +116,7 @@ class IndexMetadata:
     """The columns of all passages of an index, by segment and row, deleted ones among them."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        """Raises `ValueError` for a file that is not what the manifest promises."""
+        """Raises `ValueError` for a missing file; what is in one is checked when it is asked."""
         self._columns = manifest.columns
         self._segments = [
             _SegmentMetadata(folder / segment.data, segment.shards, manifest.columns)
@@ -177,42 +177,55 @@ class _Part:
 
     def __init__(self, data: Path, shard: ShardRecord, columns: Sequence[ColumnRecord]) -> None:
         self._file = _Mapped(data, shard)
-        self._schema = pa.schema([(each.name, _ARROW[each.type]) for each in columns])
-        found = self._file.types
-        narrower = [
-            (each.name, kind)
-            for each, (_, kind) in zip(columns, found, strict=False)
-            if wider_type(each.type, kind) == each.type
-        ]
-        if narrower != found or len(found) != len(columns):
-            raise ValueError(f"{data.name}: {shard.metadata} holds {found!r:.120}")
+        self._columns = columns
 
     @cached_property
     def table(self) -> pa.Table:
-        """The columns in the index's own types."""
-        return self._file.checked().cast(self._schema, safe=False)
+        """The columns in the index's own types.
+
+        Raises `ValueError` for a file that is not what its record and the manifest promise.
+        """
+        found = self._file.types
+        narrower = [
+            (each.name, kind)
+            for each, (_, kind) in zip(self._columns, found, strict=False)
+            if wider_type(each.type, kind) == each.type
+        ]
+        if narrower != found or len(found) != len(self._columns):
+            raise ValueError(f"{self._file.name} holds {found!r:.120}")
+        schema = pa.schema([(each.name, _ARROW[each.type]) for each in self._columns])
+        return self._file.checked().cast(schema, safe=False)
 
 
 class _Mapped:
-    """A shard's file, of which only what it says of itself was looked at."""
+    """A shard's file, mapped; nothing of it is looked at before it is asked for."""
 
     def __init__(self, data: Path, shard: ShardRecord) -> None:
-        self._name, self._data, self._digest = shard.metadata, data, shard.metadata_sha256
+        self._shard = shard
+        self.name = f"{data.name}: {shard.metadata}"
+        # The map outlives the file's descriptor, and its name.
+        with self._readable(), pa.memory_map(str(file_of(data, shard.metadata))) as source:
+            self._bytes = source.read_buffer()
+
+    @cached_property
+    def _table(self) -> pa.Table:
         with self._readable():
-            # The map outlives the file's descriptor, and its name.
-            with pa.memory_map(str(file_of(data, self._name))) as source:
-                self._bytes = source.read_buffer()
-            self._table = pa.ipc.open_file(self._bytes).read_all()
-            self._table.validate()
-            kinds = self._table.schema.types
-            if len(self._table) != shard.rows or not set(kinds) <= set(_NAMES):
-                raise ValueError(f"it holds {len(self._table)} rows of {kinds!r:.80}")
-        self.types = [(field.name, _NAMES[field.type]) for field in self._table.schema]
+            table = pa.ipc.open_file(self._bytes).read_all()
+            table.validate()
+            kinds = table.schema.types
+            if len(table) != self._shard.rows or not set(kinds) <= set(_NAMES):
+                raise ValueError(f"it holds {len(table)} rows of {kinds!r:.80}")
+        return table
+
+    @property
+    def types(self) -> list[tuple[str, str]]:
+        """The name of each column, and the type of its values."""
+        return [(field.name, _NAMES[field.type]) for field in self._table.schema]
 
     def checked(self) -> pa.Table:
         """All of it; raises `ValueError` where a bit has changed: each may decide about a hit."""
-        if hashlib.sha256(self._bytes).hexdigest() != self._digest:
-            raise ValueError(f"{self._data.name}: {self._name} has changed")
+        if hashlib.sha256(self._bytes).hexdigest() != self._shard.metadata_sha256:
+            raise ValueError(f"{self.name} has changed")
         with self._readable():
             self._table.validate(full=True)
         return self._table
@@ -223,7 +236,7 @@ class _Mapped:
             yield
         except (pa.ArrowException, OSError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{self._data.name}: {self._name} can't be read: {reason}") from None
+            raise ValueError(f"{self.name} can't be read: {reason}") from None
 
 
 def _mask(table: pa.Table, expression: pc.Expression) -> np.ndarray:

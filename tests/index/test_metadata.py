@@ -257,9 +257,7 @@ def test_a_damaged_file_is_told(folder, tmp_path, how):
         path.symlink_to(tmp_path / "elsewhere")
     elif how != "missing":
         path.write_bytes(content[: {"cut": 100, "empty": 0}[how]])
-    _is_told(
-        folder, rf"the index in .* is damaged \(data-0001: {NAME} can't be read: .*--overwrite"
-    )
+    _is_told(folder, rf"data-0001: {NAME} can't be read: ")
     assert f"data-0001: {NAME}" in verify(folder).faults[0]
 
 
@@ -295,7 +293,7 @@ def test_a_file_of_another_form_is_told(folder, table):
     values = json.loads((folder / MANIFEST).read_text())
     values["segments"][0]["shards"][1]["metadata_sha256"] = sha256_of(path)
     (folder / MANIFEST).write_text(json.dumps(values))
-    _is_told(folder, rf"is damaged \(data-0001: {NAME}")
+    _is_told(folder, rf"^data-0001: {NAME}")
     assert NAME in verify(folder).faults[0]
 
 
@@ -326,4 +324,4 @@ def test_columns_that_the_manifest_names_otherwise_are_told(folder):
     values["columns"][0]["type"] = "string"
     (folder / MANIFEST).write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"metadata-00000\.arrow holds .*'year', 'integer'"):
-        IndexMetadata(folder, Manifest.read(folder))
+        IndexMetadata(folder, Manifest.read(folder)).check()
