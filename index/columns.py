@@ -6,7 +6,7 @@ every column, or a `ValueError` that says which field has a value of another typ
     Columns(["year"]).checked({"year": 2021})  # {"year": 2021}
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from math import isfinite
@@ -55,7 +55,7 @@ def check_columns(columns: Iterable[ColumnRecord]) -> None:
 class Columns:
     """Some columns, whose types are learned from their values, or known before."""
 
-    def __init__(self, names: Iterable[str] = (), *, known: Iterable[ColumnRecord] = ()) -> None:
+    def __init__(self, names: Iterable[str] = (), *, known: Sequence[ColumnRecord] = ()) -> None:
         """Those of `names`; or those that are `known`, of an index, whose types stay."""
         self._types = dict.fromkeys(names, UNKNOWN) | {each.name: each.type for each in known}
         self._fixed = {each.name for each in known if each.type != UNKNOWN}
@@ -66,7 +66,7 @@ class Columns:
         return tuple(self._types)
 
     def checked(self, metadata: Mapping[str, Any]) -> dict[str, Value]:
-        """A value or None for every column; a field that is missing, or is not a number, is None.
+        """A value or None for every column; None too where it is NaN.
 
         Whole numbers may stand among fractions, as JSON spells them, unless a type is known.
         Raises `ValueError`, and learns nothing, for a value of another type or a field that is no

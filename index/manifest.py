@@ -279,7 +279,10 @@ class Manifest:
         check_columns(self.columns)
         for shard in (shard for segment in self.segments for shard in segment.shards):
             if bool(shard.metadata_sha256) != bool(self.columns):
-                raise ValueError(f"{len(self.columns)} columns, but not in every shard")
+                has = "has" if shard.metadata_sha256 else "lacks"
+                raise ValueError(
+                    f"columns has {len(self.columns)} names, and a shard {has} metadata"
+                )
 
     @property
     def plan(self) -> Plan:

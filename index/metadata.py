@@ -8,7 +8,9 @@ without a value has the type `null`, and whole numbers may stand where other sha
     IndexMetadata(folder, manifest).masks("year >= 2020 and lang = 'en'")  # bool [n] a segment
 """
 
-from collections.abc import Sequence
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -72,8 +74,7 @@ def with_metadata(data: Path, shard: ShardRecord, passages: list[Passage]) -> li
     """
     if not shard.metadata_sha256:
         return passages
-    rows = _whole(data, shard.metadata, _mapped(data, shard)).to_pylist()
-    pairs = zip(passages, rows, strict=True)
+    pairs = zip(passages, _Mapped(data, shard).checked().to_pylist(), strict=True)
     return [passage._replace(metadata=row) for passage, row in pairs]
 
 
@@ -108,14 +109,14 @@ def columns_of(
 def _types(data: Path, shard: ShardRecord) -> dict[str, str]:
     if not shard.metadata_sha256:
         return {}
-    return {field.name: _NAMES[field.type] for field in _mapped(data, shard).schema}
+    return dict(_Mapped(data, shard).types)
 
 
 class IndexMetadata:
     """The columns of all passages of an index, by segment and row, deleted ones among them."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        """Raises `ValueError` for a file that is not what the manifest promises."""
+        """Raises `ValueError` for a missing file; what is in one is checked when it is asked."""
         self._columns = manifest.columns
         self._segments = [
             _SegmentMetadata(folder / segment.data, segment.shards, manifest.columns)
@@ -175,51 +176,67 @@ class _Part:
     """One shard's file: mapped when the index is opened, read when it is first asked."""
 
     def __init__(self, data: Path, shard: ShardRecord, columns: Sequence[ColumnRecord]) -> None:
-        self._place = data, shard.metadata
-        self._mapped = _mapped(data, shard)
-        # As they are now, whatever a later commit of the index makes of them.
-        self._schema = pa.schema([(each.name, _ARROW[each.type]) for each in columns])
-        found = [(field.name, _NAMES[field.type]) for field in self._mapped.schema]
-        names = [name for name, _ in found]
-        if names != self._schema.names or any(
-            wider_type(each.type, kind) != each.type
-            for each, (_, kind) in zip(columns, found, strict=True)
-        ):
-            raise ValueError(f"{data.name}: {shard.metadata} holds {found!r:.120}")
+        self._file = _Mapped(data, shard)
+        self._columns = columns
 
     @cached_property
     def table(self) -> pa.Table:
-        """The columns in the index's own types."""
-        return _whole(*self._place, self._mapped).cast(self._schema, safe=False)
+        """The columns in the index's own types.
+
+        Raises `ValueError` for a file that is not what its record and the manifest promise.
+        """
+        found = self._file.types
+        narrower = [
+            (each.name, kind)
+            for each, (_, kind) in zip(self._columns, found, strict=False)
+            if wider_type(each.type, kind) == each.type
+        ]
+        if narrower != found or len(found) != len(self._columns):
+            raise ValueError(f"{self._file.name} holds {found!r:.120}")
+        schema = pa.schema([(each.name, _ARROW[each.type]) for each in self._columns])
+        return self._file.checked().cast(schema, safe=False)
 
 
-def _mapped(data: Path, shard: ShardRecord) -> pa.Table:
-    """The table of a shard's file, of which only what it says of itself was looked at."""
-    name = shard.metadata
-    try:
+class _Mapped:
+    """A shard's file, mapped; nothing of it is looked at before it is asked for."""
+
+    def __init__(self, data: Path, shard: ShardRecord) -> None:
+        self._shard = shard
+        self.name = f"{data.name}: {shard.metadata}"
         # The map outlives the file's descriptor, and its name.
-        with pa.memory_map(str(file_of(data, name))) as source:
-            table = pa.ipc.open_file(source).read_all()
-        table.validate()
-        unknown = [field.type for field in table.schema if field.type not in _NAMES]
-        if len(table) != shard.rows or unknown:
-            raise ValueError(f"it holds {len(table)} rows of {table.schema.types!r:.80}")
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(data, name, error) from None
-    return table
+        with self._readable(), pa.memory_map(str(file_of(data, shard.metadata))) as source:
+            self._bytes = source.read_buffer()
 
+    @cached_property
+    def _table(self) -> pa.Table:
+        with self._readable():
+            table = pa.ipc.open_file(self._bytes).read_all()
+            table.validate()
+            kinds = table.schema.types
+            if len(table) != self._shard.rows or not set(kinds) <= set(_NAMES):
+                raise ValueError(f"it holds {len(table)} rows of {kinds!r:.80}")
+        return table
 
-def _whole(data: Path, name: str, table: pa.Table) -> pa.Table:
-    try:
-        table.validate(full=True)
-    except pa.ArrowException as error:
-        raise _damaged(data, name, error) from None
-    return table
+    @property
+    def types(self) -> list[tuple[str, str]]:
+        """The name of each column, and the type of its values."""
+        return [(field.name, _NAMES[field.type]) for field in self._table.schema]
 
+    def checked(self) -> pa.Table:
+        """All of it; raises `ValueError` where a bit has changed: each may decide about a hit."""
+        if hashlib.sha256(self._bytes).hexdigest() != self._shard.metadata_sha256:
+            raise ValueError(f"{self.name} has changed")
+        with self._readable():
+            self._table.validate(full=True)
+        return self._table
 
-def _damaged(data: Path, name: str, error: Exception) -> ValueError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ValueError(f"{data.name}: {name} can't be read: {reason}")
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{self.name} can't be read: {reason}") from None
 
 
 def _mask(table: pa.Table, expression: pc.Expression) -> np.ndarray:

@@ -47,6 +47,11 @@ def passages(rows: int) -> list[Passage]:
     ]
 
 
+def dated(texts: Sequence[Passage]) -> list[Passage]:
+    """The same passages with a year each, which makes a file more of every shard."""
+    return [text._replace(metadata={"year": 2000 + n}) for n, text in enumerate(texts)]
+
+
 def write_values(folder: Path, values: dict[str, Any]) -> None:
     """Write what a manifest holds, its digest made anew, as any program could."""
     if values.pop("sha256", None):

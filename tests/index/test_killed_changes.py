@@ -4,7 +4,7 @@ import itertools
 import shutil
 
 import pytest
-from index_cases import change_index, passages, unit_vectors, write_index
+from index_cases import change_index, dated, passages, unit_vectors, write_index
 from kill_cases import Killed, contents, count_steps
 
 from index.change import IndexChange
@@ -13,7 +13,7 @@ from index.files import only_writer
 from index.manifest import MANIFEST
 from index.verify import verify
 
-TEXTS, VECTORS = passages(12), unit_vectors(12)
+TEXTS, VECTORS = dated(passages(12)), unit_vectors(12)
 NEW = [text._replace(text="another") for text in TEXTS[4:]]
 CHANGES = {
     "add": {"added": TEXTS[8:], "vectors": VECTORS[8:], "shard_size": 2},
@@ -31,7 +31,7 @@ def before(request, tmp_path_factory):
 
 
 def _index(folder, lexical):
-    write_index(folder, VECTORS[:6], shard_size=4, lexical=lexical)
+    write_index(folder, VECTORS[:6], texts=TEXTS[:6], shard_size=4, lexical=lexical)
     change_index(folder, TEXTS[6:8], VECTORS[6:8], deleted=["p0001"])
     return folder
 

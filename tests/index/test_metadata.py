@@ -1,6 +1,5 @@
 """Metadata beside the passages: written, read, searched by, changed, damaged."""
 
-import contextlib
 import json
 import shutil
 from datetime import UTC, date, datetime
@@ -128,7 +127,7 @@ def _holds(condition, passage):
     ][CONDITIONS.index(condition)]
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     data=st.data(),
     cuts=st.sets(st.integers(1, 59), max_size=2),
@@ -265,22 +264,19 @@ def test_a_damaged_file_is_told(folder, tmp_path, how):
         path.symlink_to(tmp_path / "elsewhere")
     elif how != "missing":
         path.write_bytes(content[: {"cut": 100, "empty": 0}[how]])
-    _is_told(
-        folder, rf"the index in .* is damaged \(data-0001: {NAME} can't be read: .*--overwrite"
-    )
+    _is_told(folder, rf"data-0001: {NAME} can't be read: ")
     assert f"data-0001: {NAME}" in verify(folder).faults[0]
 
 
-def test_flipped_bits_are_found_and_end_no_process(folder):
-    """By `verify` all of them; a search reads, refuses, or answers from what is there."""
+def test_every_flipped_bit_is_told_by_a_search_too(folder):
     path = folder / "data-0001" / NAME
     content = path.read_bytes()
-    for place in range(0, len(content), 37):
+    for place in range(0, len(content), 97):
         damaged = bytearray(content)
         damaged[place] ^= 1 << (place % 8)
         path.write_bytes(damaged)
         assert verify(folder).faults == [f"data-0001: {NAME} has changed"]
-        with contextlib.suppress(ValueError):
+        with pytest.raises(ValueError, match=f"data-0001: {NAME} "):
             DenseIndex.open(folder).where("lang = 'en' and year > 2003")
         with pytest.raises(ValueError, match=f"data-0001: {NAME} has changed"):
             change_index(folder, compact=True)
@@ -304,17 +300,17 @@ def test_a_file_of_another_form_is_told(folder, table):
     values = json.loads((folder / MANIFEST).read_text())
     values["segments"][0]["shards"][1]["metadata_sha256"] = sha256_of(path)
     write_values(folder, values)
-    _is_told(folder, rf"is damaged \(data-0001: {NAME}")
+    _is_told(folder, rf"data-0001: {NAME}")
     assert NAME in verify(folder).faults[0]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(columns=[]), "0 columns, but not in every shard"),
+        (lambda v: v.update(columns=[]), "columns has 0 names, and a shard has metadata"),
         (
             lambda v: v["segments"][0]["shards"][0].update(metadata_sha256=None),
-            "not in every shard",
+            "columns has 2 names, and a shard lacks metadata",
         ),
         (lambda v: v["segments"][0]["shards"][0].update(metadata_sha256="x"), "wanted a SHA-256"),
         (lambda v: v["columns"][0].update(type="int"), r"columns\[0\]\.type is 'int', wanted one"),
@@ -335,4 +331,4 @@ def test_columns_that_the_manifest_names_otherwise_are_told(folder):
     values["columns"][0]["type"] = "string"
     write_values(folder, values)
     with pytest.raises(ValueError, match=r"metadata-00000\.arrow holds .*'year', 'integer'"):
-        IndexMetadata(folder, Manifest.read(folder))
+        IndexMetadata(folder, Manifest.read(folder)).check()

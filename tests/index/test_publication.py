@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from index_cases import ENCODER, PLAN, passages, unit_vectors, write_index
+from index_cases import ENCODER, PLAN, dated, passages, unit_vectors, write_index
 from kill_cases import Killed, contents, count_steps
 
 from index.dense_index import DenseIndex
@@ -14,7 +14,7 @@ from index.plan import BUILDING
 from index.writer import IndexWriter
 
 ROWS, SHARD = 6, 3
-TEXTS, VECTORS = passages(ROWS), unit_vectors(ROWS)
+TEXTS, VECTORS = dated(passages(ROWS)), unit_vectors(ROWS)
 OLD = replace(PLAN, corpus="old")
 
 
