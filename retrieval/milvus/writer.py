@@ -31,7 +31,7 @@ from retrieval.corpora.records import Skipped
 from retrieval.corpora.size import estimated_passages
 from retrieval.engines.choice import LOCAL, RAY, start_engine
 from retrieval.engines.loading import LoadEncoder
-from retrieval.milvus.collection import Collection
+from retrieval.milvus.collection import Collection, require_pymilvus
 from retrieval.milvus.manifest import MilvusManifest, MilvusTarget, is_in_milvus
 
 _COLLECTION = "collection.json"
@@ -59,6 +59,7 @@ def build_in_milvus(
         raise ValueError("--faiss is for an index of files; Milvus takes --index-type")
     if engine == RAY and target.is_lite:
         raise ValueError("Milvus Lite is open to one process alone: with Ray, name a server's URI")
+    require_pymilvus()
     _claim(folder, target, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
     passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None), corpus)
