@@ -216,12 +216,19 @@ def told_of(address: str) -> Iterator[None]:
         raise ValueError(f"Milvus at {address}: {reason}") from None
 
 
-@lru_cache(maxsize=8)
-def _connect(address: str) -> "MilvusClient":
+def require_pymilvus() -> None:
+    """Raise `ValueError` where it is not installed."""
     try:
-        from pymilvus import MilvusClient
+        import pymilvus  # noqa: F401
     except ImportError:
         raise ValueError("pymilvus is not installed: pip install 'blockseek[milvus]'") from None
+
+
+@lru_cache(maxsize=8)
+def _connect(address: str) -> "MilvusClient":
+    require_pymilvus()
+    from pymilvus import MilvusClient
+
     # They print whatever they raise, with a traceback; the second is Milvus Lite's server.
     for name in ("pymilvus", "grpc._server"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

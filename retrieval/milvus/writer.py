@@ -31,7 +31,7 @@ from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Skipped
 from retrieval.engines.choice import LOCAL, RAY, start_engine
 from retrieval.engines.loading import LoadEncoder
-from retrieval.milvus.collection import Collection
+from retrieval.milvus.collection import Collection, require_pymilvus
 from retrieval.milvus.manifest import MilvusManifest, MilvusTarget, is_in_milvus
 
 _COLLECTION = "collection.json"
@@ -63,6 +63,7 @@ def build_in_milvus(
         raise ValueError("--vectors is for an index of files; Milvus stores them as its type asks")
     if engine == RAY and target.is_lite:
         raise ValueError("Milvus Lite is open to one process alone: with Ray, name a server's URI")
+    require_pymilvus()
     _claim(folder, target, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
     reading = Reading(limit=settings.limit)

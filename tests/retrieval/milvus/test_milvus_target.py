@@ -73,8 +73,11 @@ def test_what_milvus_is_not_asked_for(tmp_path):
         build_in_milvus("c.tsv", tmp_path, IndexSettings(), MilvusTarget(), engine="ray")
 
 
-def test_pymilvus_that_is_not_installed(monkeypatch):
+def test_pymilvus_that_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     _connect.cache_clear()
     with pytest.raises(ValueError, match=r"not installed: pip install 'blockseek\[milvus\]'"):
         Collection("x.db", "blockseek_1")
+    with pytest.raises(ValueError, match="pymilvus is not installed"):
+        build_in_milvus("no-such.tsv", tmp_path / "index", IndexSettings(), MilvusTarget())
+    assert not (tmp_path / "index").exists()
