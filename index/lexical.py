@@ -84,10 +84,16 @@ class LexicalLeg:
             wanted = 2 * wanted
 
     def holds(self, row: int, text: str) -> bool:
-        """Whether the words of `text`, those of passage `row`, are found there (among 10,000)."""
+        """Whether the words of `text`, those of passage `row`, are found there.
+
+        True also where 10,000 passages hold them all: who is among those tells nothing of `row`.
+        """
         words = sorted(set(self._analyser.analyze(text)))
+        if not words:
+            return True
         asked = [(tantivy.Occur.Must, self._term(word, 1)) for word in words]
-        return not words or row in self._found(tantivy.Query.boolean_query(asked), _LIKE_IT)[0]
+        rows, _ = self._found(tantivy.Query.boolean_query(asked), _LIKE_IT)
+        return row in rows or len(rows) == _LIKE_IT
 
     def _term(self, word: str, times: int) -> tantivy.Query:
         term = tantivy.Query.term_query(self._schema, FIELD, word)
@@ -106,16 +112,23 @@ def _folder_of_links() -> Iterator[Path]:
     """An empty folder, deleted in the end with whatever tantivy left there.
 
     A thread of tantivy's, which looks for commits until it is told not to, may leave a lock file
-    while the folder is deleted: then it is deleted again.
+    while the folder is deleted: then it is deleted again. Raises `RuntimeError` where there is no
+    place for temporary files: the index is none the worse for it.
     """
-    place = Path(tempfile.mkdtemp(prefix="blockseek-"))
     try:
-        yield place
-    finally:
-        for _ in range(_TIMES):
-            shutil.rmtree(place, ignore_errors=True)
-            if not place.exists():
-                break
+        place = Path(tempfile.mkdtemp(prefix="blockseek-"))
+        try:
+            yield place
+        finally:
+            for _ in range(_TIMES):
+                shutil.rmtree(place, ignore_errors=True)
+                if not place.exists():
+                    break
+    except OSError as error:
+        raise RuntimeError(
+            f"the lexical leg opens by a temporary folder, and none can be written ({error}); name "
+            f"a place for one in TMPDIR"
+        ) from None
 
 
 def _link(data: Path, number: int, place: Path, ordinal: int) -> str:

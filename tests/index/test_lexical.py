@@ -11,6 +11,7 @@ import shutil
 import pytest
 from index_cases import change_index, unit_vectors, write_index, write_values
 
+import index.lexical
 import index.lexical_files
 from index.dense_index import DenseIndex
 from index.lexical_files import write_lexical
@@ -211,6 +212,21 @@ def test_verify_looks_for_passages_where_the_manifest_says_that_they_are(tmp_pat
     write_values(tmp_path, values)
     (fault,) = verify(tmp_path).faults
     assert fault.startswith("data-0001: the lexical files do not hold the words of row")
+
+
+def test_verify_takes_many_passages_of_the_same_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(index.lexical, "_LIKE_IT", 5)
+    _made(tmp_path, [Passage(f"p{n:02d}", "", "the same words") for n in range(20)])
+    assert verify(tmp_path) == ([], 1.0)
+
+
+def test_no_place_for_temporary_files_is_no_damage(tmp_path, monkeypatch):
+    _made(tmp_path, PASSAGES)
+    monkeypatch.setattr(index.lexical.tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(
+        RuntimeError, match=r"none can be written .*; name a place for one in TMPDIR"
+    ):
+        DenseIndex.open(tmp_path)
 
 
 @pytest.mark.parametrize(
