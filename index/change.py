@@ -95,10 +95,12 @@ class IndexChange:
         factory: str = AUTO,
         skipped: int = 0,
         created_by: Mapping[str, str] | None = None,
+        deterministic: bool = False,
     ) -> Manifest:
         """Finish the new segment, write what is deleted, and make both the index by one rename.
 
-        A segment of which nothing is live is left out. `created_by` None keeps that of the build.
+        A segment of which nothing is live is left out. `created_by` None keeps that of the build;
+        `deterministic` as for `build_faiss`.
         Raises `ValueError` for a factory string that FAISS can't build over the new segment.
         """
         data = self._begin()
@@ -112,7 +114,11 @@ class IndexChange:
                 segments.append(replace(segment, deleted=deleted))
         if self._shards:
             place, dimension = self.folder / data, self.manifest.encoder.dimension
-            segments.append(finish_segment(place, data, self._shards, dimension, factory))
+            segments.append(
+                finish_segment(
+                    place, data, self._shards, dimension, factory, deterministic=deterministic
+                )
+            )
         manifest = replace(
             self.manifest,
             segments=tuple(segments),

@@ -22,6 +22,8 @@ FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 FAISS_FILE = "vectors.faiss"
 METRIC = "inner_product"
+# What recall@10 was measured on: older indexes asked their own vectors, which are easier to find.
+OWN_VECTORS, MIXED_VECTORS = "own vectors", "mixed vectors"
 _MOST_ROWS = 2**40
 
 
@@ -96,8 +98,9 @@ class SegmentRecord:
     """Passages that were indexed together: shards, one FAISS file, and what is deleted of them.
 
     `data` is the folder, beside the manifest, that holds every file named here; `passages` counts
-    the deleted ones too. `recall_at_10` compares the FAISS index with exact search on a sample of
-    `recall_queries`, none deleted. But for `deleted` nothing here ever changes.
+    the deleted ones too. `recall_at_10` compares the FAISS index with exact search on
+    `recall_queries` vectors, none deleted; `recall_asked` says which. But for `deleted` nothing
+    here ever changes.
     """
 
     data: str
@@ -108,6 +111,7 @@ class SegmentRecord:
     recall_queries: int
     shards: tuple[ShardRecord, ...]
     deleted: DeletionRecord | None = None
+    recall_asked: str = OWN_VECTORS
 
     def __post_init__(self) -> None:
         if not DATA.fullmatch(self.data):
@@ -115,6 +119,10 @@ class SegmentRecord:
         check_digests(self, "faiss_sha256")
         check_ranges(self, passages=(1, _MOST_ROWS))
         check_ranges(self, recall_at_10=(0, 1), recall_queries=(1, self.passages))
+        if self.recall_asked not in (OWN_VECTORS, MIXED_VECTORS):
+            raise ValueError(
+                f"recall_asked is {self.recall_asked!r:.80}, wanted {OWN_VECTORS!r} or {MIXED_VECTORS!r}"
+            )
         for number, shard in enumerate(self.shards):
             if (shard.vectors, shard.passages) != shard_files(number):
                 raise ValueError(f"shards[{number}] has the files of another shard")

@@ -22,23 +22,37 @@ from index.faiss_index import (
     write_faiss,
 )
 from index.files import check_digest, file_of, sha256_of, write_atomic
-from index.manifest import FAISS_FILE, DeletionRecord, SegmentRecord, ShardRecord, deletions_file
+from index.manifest import (
+    FAISS_FILE,
+    MIXED_VECTORS,
+    DeletionRecord,
+    SegmentRecord,
+    ShardRecord,
+    deletions_file,
+)
 from index.shards import PassageStore, VectorTable, by_part
 
 _RECALL_QUERIES = 100
 
 
 def finish_segment(
-    place: Path, data: str, shards: Sequence[ShardRecord], dimension: int, factory: str
+    place: Path,
+    data: str,
+    shards: Sequence[ShardRecord],
+    dimension: int,
+    factory: str,
+    *,
+    deterministic: bool = False,
 ) -> SegmentRecord:
     """Write the FAISS file over the shards in the folder `place`, which is to be called `data`.
 
-    Raises `ValueError` for a factory string that FAISS can't build over them.
+    `deterministic` as for `build_faiss`. Raises `ValueError` for a factory string that FAISS can't
+    build over them.
     """
     passages = sum(shard.rows for shard in shards)
     factory = choose_factory(passages, dimension, factory)
     vectors = VectorTable(place, shards, dimension)
-    built = build_faiss(factory, dimension, vectors)
+    built = build_faiss(factory, dimension, vectors, deterministic=deterministic)
     write_atomic(place / FAISS_FILE, lambda file: write_faiss(built, file))
 
     def search(queries: np.ndarray, k: int) -> list[np.ndarray]:
@@ -52,6 +66,7 @@ def finish_segment(
         passages=passages,
         recall_at_10=recall,
         recall_queries=queries,
+        recall_asked=MIXED_VECTORS,
         shards=tuple(shards),
     )
 

@@ -99,10 +99,17 @@ class IndexWriter:
         self._checked = len(self.shards)
 
     def publish(
-        self, *, encoder: EncoderRecord, factory: str, skipped: int, created_by: Mapping[str, str]
+        self,
+        *,
+        encoder: EncoderRecord,
+        factory: str,
+        skipped: int,
+        created_by: Mapping[str, str],
+        deterministic: bool = False,
     ) -> Manifest:
         """Build the FAISS file, then make all of it the index in `folder`.
 
+        `deterministic` as for `build_faiss`.
         Raises `ValueError` for an empty corpus, one that lacks passages the resumed build had, or
         a factory string FAISS does not know.
         """
@@ -114,7 +121,14 @@ class IndexWriter:
             remove_build(self.folder, self._old)
             raise ValueError(f"the corpus {self._plan.corpus!r} has no passages")
         data = next_data(self.folder, self._old)
-        segment = finish_segment(self._place, data, self.shards, encoder.dimension, factory)
+        segment = finish_segment(
+            self._place,
+            data,
+            self.shards,
+            encoder.dimension,
+            factory,
+            deterministic=deterministic,
+        )
         manifest = Manifest(
             corpus=self._plan.corpus,
             encoder=encoder,

@@ -38,7 +38,8 @@ class IndexSettings:
     `batch_size` bounds what is encoded at once: so many of a shard's longest passages, or as many
     tokens of shorter ones. `max_length` is in tokens (None: the encoder's own limit); `shard_size`
     in passages: what a killed build may lose, and the window that batches of like lengths are made
-    of.
+    of. `deterministic` links a graph (HNSW) by one thread, so that every build links the same one;
+    all other kinds are the same anyway.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -47,6 +48,7 @@ class IndexSettings:
     batch_size: int = 32
     shard_size: int = 2048
     skip_bad: bool = False
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "shard_size", "max_length"):
@@ -67,8 +69,8 @@ def build_index(
 ) -> Manifest:
     """Build the index of `corpus` in `folder`.
 
-    A killed build goes on from its last whole shard with `resume` and gives the same bytes; a whole
-    index of the same corpus and settings is left as it is. `skipped` receives what
+    A killed build goes on from its last whole shard with `resume` and gives the same bytes (but for
+    a graph that is not `deterministic`); a whole index of the same corpus and settings is left as it is. `skipped` receives what
     `settings.skip_bad` left out. Raises `ValueError` for a corpus or an encoder that can't be read,
     an empty corpus, or a folder that holds an index already or anything else that is not ours: that
     before anything is read.
@@ -98,6 +100,7 @@ def build_index(
             factory=settings.faiss,
             skipped=skipped.count,
             created_by=created_by(),
+            deterministic=settings.deterministic,
         )
     if writer.finished:
         print(f"{folder} holds this index already, whole", file=sys.stderr)

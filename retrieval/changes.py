@@ -131,7 +131,11 @@ def compact_index(folder: Path | str, *, faiss: str | None = None) -> Changed:
         if before.deleted or len(kinds) > 1 or (faiss is not None and kinds not in ([], [faiss])):
             merged = len(kinds)
             change.move_all(settings.shard_size)
-            change.commit(factory=faiss or settings.faiss, created_by=created_by())
+            change.commit(
+                factory=faiss or settings.faiss,
+                created_by=created_by(),
+                deterministic=settings.deterministic,
+            )
     return Changed(change.manifest, dropped=before.deleted, merged=merged)
 
 
@@ -173,7 +177,9 @@ def _write(
                 change.delete(live)
                 added, replaced = added + len(shard) - len(live), replaced + len(live)
                 progress.update(len(shard))
-        change.commit(factory=AUTO, skipped=bad.count - before)
+        change.commit(
+            factory=AUTO, skipped=bad.count - before, deterministic=settings.deterministic
+        )
     return Changed(change.manifest, added, replaced, skipped=bad.count - before)
 
 

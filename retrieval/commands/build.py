@@ -33,6 +33,12 @@ def add_parser(commands: Subparsers) -> None:
     build.add_argument(
         "--skip-bad", action="store_true", default=None, help="leave out and count bad records"
     )
+    build.add_argument(
+        "--deterministic",
+        action="store_true",
+        default=None,
+        help="link a graph (HNSW) by one thread: the same bytes each time",
+    )
     how = build.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="go on with a killed build")
     how.add_argument("--overwrite", action="store_true", help="replace the index in --out")
@@ -45,7 +51,7 @@ def _build(arguments: argparse.Namespace) -> None:
     from retrieval.build import IndexSettings, build_index
     from retrieval.corpora.records import Skipped
 
-    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad")
+    names = ("encoder", "faiss", "max_length", "batch_size", "skip_bad", "deterministic")
     options = {name: getattr(arguments, name) for name in names}
     settings = read_settings(IndexSettings, arguments.config, **options)
     skipped = Skipped()

@@ -43,6 +43,7 @@ def as_format_1(folder: Path) -> None:
     values = json.loads((folder / MANIFEST).read_text())
     (segment,) = values.pop("segments")
     assert (segment.pop("deleted"), values.pop("deleted"), values.pop("changes")) == (None, 0, 0)
+    del segment["recall_asked"]
     assert segment["data"].endswith(f"-{values.pop('last_data'):04d}")
     values |= segment | {"format_version": 1}
     (folder / MANIFEST).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
