@@ -119,10 +119,8 @@ class SegmentRecord:
         check_digests(self, "faiss_sha256")
         check_ranges(self, passages=(1, _MOST_ROWS))
         check_ranges(self, recall_at_10=(0, 1), recall_queries=(1, self.passages))
-        if self.recall_asked not in (OWN_VECTORS, MIXED_VECTORS):
-            raise ValueError(
-                f"recall_asked is {self.recall_asked!r:.80}, wanted {OWN_VECTORS!r} or {MIXED_VECTORS!r}"
-            )
+        if self.recall_asked not in (known := (OWN_VECTORS, MIXED_VECTORS)):
+            raise ValueError(f"recall_asked is {self.recall_asked!r:.80}, wanted one of {known}")
         for number, shard in enumerate(self.shards):
             if (shard.vectors, shard.passages) != shard_files(number):
                 raise ValueError(f"shards[{number}] has the files of another shard")

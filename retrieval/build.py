@@ -69,11 +69,11 @@ def build_index(
 ) -> Manifest:
     """Build the index of `corpus` in `folder`.
 
-    A killed build goes on from its last whole shard with `resume` and gives the same bytes (but for
-    a graph that is not `deterministic`); a whole index of the same corpus and settings is left as it is. `skipped` receives what
-    `settings.skip_bad` left out. Raises `ValueError` for a corpus or an encoder that can't be read,
-    an empty corpus, or a folder that holds an index already or anything else that is not ours: that
-    before anything is read.
+    A killed build goes on from its last whole shard with `resume` and gives the same bytes, but for
+    a graph that is not `deterministic`; a whole index of the same corpus and settings is left as it
+    is. `skipped` receives what `settings.skip_bad` left out. Raises `ValueError` for a corpus or an
+    encoder that can't be read, an empty corpus, or a folder that holds an index already or anything
+    else that is not ours: that before anything is read.
     """
     with only_writer(folder) if (folder / LOCK).exists() else nullcontext():
         claim(folder, resume=resume, overwrite=overwrite)

@@ -75,4 +75,5 @@ def _verify(arguments: argparse.Namespace) -> None:
     found = verify(arguments.index)
     if found.faults:
         raise RuntimeError(f"{arguments.index}: {'; '.join(found.faults)}")
-    print(f"{arguments.index}: whole; recall@10 {found.recall_at_10:.4f} of exact search on mixed vectors")
+    recall = f"recall@10 {found.recall_at_10:.4f} of exact search on mixed vectors"
+    print(f"{arguments.index}: whole; {recall}")
