@@ -40,7 +40,6 @@ from provenance import provenance
 
 from index.change import IndexChange
 from index.dense_index import DenseIndex
-from index.faiss_kinds import choose_factory
 from index.faiss_selection import Selection
 from index.files import only_writer
 from index.manifest import EncoderRecord
@@ -257,6 +256,11 @@ def apart(*arguments: object) -> dict[str, Any]:
     return row
 
 
+def codes(rows: int) -> str:
+    """The kind that `auto` takes beyond graphs, for so many vectors."""
+    return f"IVF{2 ** round(np.log2(4 * np.sqrt(rows)))},PQ{D // 2}x4fs"
+
+
 def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Every row, in turn."""
     most = arguments.rows or (200_000 if arguments.quick else 1_000_000)
@@ -265,8 +269,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, A
     sizes = {
         "flat": (min(most, 50_000), "Flat"),
         "graph": (graph, "HNSW32,Flat"),
-        "quarter": (most // 4, choose_factory(2_000_000, D).replace("IVF8192", "IVF1024")),
-        "codes": (most, f"IVF{2 ** round(np.log2(4 * np.sqrt(most)))},PQ{D // 2}x4fs"),
+        "quarter": (most // 4, codes(most // 4)),
+        "codes": (most, codes(most)),
     }
     for name, (rows, kind) in sizes.items():
         yield apart("memory", folder / name, rows, kind)

@@ -11,7 +11,7 @@ from index.products import Vectors
 
 # How much of another row is added to a row: so much that such queries are as hard to answer as real
 # ones are (docs/index.md). The rows themselves are easier, and so is what lies between neighbours.
-_OF_ANOTHER = 0.3
+_OF_ANOTHER = 0.4
 _SEED = 1234
 
 
