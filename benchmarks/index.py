@@ -1,8 +1,8 @@
 """An index of ours beside plain calls of FAISS on the same file, and beside other libraries.
 
 Enters: options. Leaves: a row on stdout as soon as it is measured. No encoder is needed: vectors
-lie as a sentence encoder's do (`clustered.py`), queries are none of them, texts are short. Times are
-medians of rounds in which all methods take turns, each batch of new queries.
+lie as a sentence encoder's do (`clustered.py`), queries are none of them, texts are short. Times
+are medians of rounds in which all methods take turns, each batch of new queries.
 
     search   milliseconds of raw FAISS (`index.search` with the same beam or lists), of ours, and by
              how much ours takes longer; recall@10 of both. Ours also scores again, breaks ties by
@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def peer_rows(folder: Path, rows: int, rounds: int) -> Iterator[dict[str, Any]]:
             yield {"what": "peer", "peer": name, "skipped": f"{error.name} is not installed"}
             continue
         built = time.perf_counter() - start
-        turns = in_turns({name: lambda asked: search(asked, K)}, queries.reshape(-1, BATCH, D))
+        turns = in_turns({name: partial(search, k=K)}, queries.reshape(-1, BATCH, D))
         rows_found = search(queries[:BATCH], K)
         scores = np.einsum("qkd,qd->qk", vectors[rows_found], queries[:BATCH])
         yield {

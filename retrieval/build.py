@@ -17,6 +17,8 @@ from pathlib import Path
 import faiss
 from tqdm import tqdm
 
+from configs.command import note
+from index.faiss_gpu import stays_on_cpu
 from index.faiss_index import AUTO
 from index.files import LOCK, only_writer
 from index.folder import claim
@@ -102,6 +104,8 @@ def build_index(
             created_by=created_by(),
             deterministic=settings.deterministic,
         )
+    if stays_on_cpu(manifest.segments[-1].faiss_factory):
+        note("a graph (HNSW) is built and searched on the CPU, whatever GPUs there are")
     if writer.finished:
         print(f"{folder} holds this index already, whole", file=sys.stderr)
     return manifest
