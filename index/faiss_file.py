@@ -35,6 +35,8 @@ def read_faiss(data: Path, name: str, dimension: int, passages: int) -> faiss.In
     path = file_of(data, name)
     # The first two keep lists that lie in another file from being looked for elsewhere, or written.
     flags = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_MMAP_IFC
+    # Tables that inner products don't need, and that may be larger than the file.
+    flags |= faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
     try:
         with _reading_at_most(path.stat().st_size):
             read = faiss.read_index(str(path), flags)

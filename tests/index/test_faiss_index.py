@@ -137,6 +137,14 @@ def test_a_mapped_file_gives_the_same_bits_as_one_that_was_read(factory, table, 
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_codes_of_few_vectors_in_many_lists_are_read(tmp_path):
+    """FAISS would make a table for them that is larger than the file, and refuse to."""
+    vectors = unit_vectors(300)
+    write_index(tmp_path, vectors, factory="IVF64,PQ16x4fs")
+    (hits,) = DenseIndex.open(tmp_path).search(vectors[:1], 1)
+    assert hits[0].id == "p0000"
+
+
 def test_building_gives_the_threads_back(table):
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(2)
