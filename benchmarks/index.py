@@ -45,6 +45,7 @@ from index.faiss_selection import Selection
 from index.files import only_writer
 from index.manifest import EncoderRecord
 from index.plan import Plan
+from index.recall import exact_search
 from index.records import Passage
 from index.segment import Segment
 from index.writer import IndexWriter
@@ -83,16 +84,9 @@ def in_turns(methods: dict[str, Callable[[np.ndarray], object]], asked: np.ndarr
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
-def recall(queries: np.ndarray, scores: np.ndarray, exact: np.ndarray) -> float:
+def recall(scores: np.ndarray, exact: np.ndarray) -> float:
     """The share of the best ten: by score, so that equal passages are one another's."""
     return round(float((scores >= exact[:, -1:] - 1e-6).mean()), 4)
-
-
-def exact_scores(vectors: Any, queries: np.ndarray) -> np.ndarray:
-    """The ten highest inner products [q, 10], highest first."""
-    from index.recall import exact_search
-
-    return exact_search(queries, vectors, K)
 
 
 def whole_scores(segment: Segment, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -113,16 +107,14 @@ def search_rows(folder: Path, rows: int, rounds: int) -> Iterator[dict[str, Any]
     def raw(asked: np.ndarray) -> Any:
         return built.search(asked, K, params=plain._parameters(K))
 
-    exact = exact_scores(index.vectors, queries[:BATCH])
+    exact = exact_search(queries[:BATCH], index.vectors, K)
     found = index.search(queries[:BATCH], K)
     result = {
         "kind": segment.record.faiss_factory,
         "recall raw": recall(
-            queries, whole_scores(segment, queries[:BATCH], raw(queries[:BATCH])[1]), exact
+            whole_scores(segment, queries[:BATCH], raw(queries[:BATCH])[1]), exact
         ),
-        "recall ours": recall(
-            queries, np.array([[h.score for h in hits] for hits in found]), exact
-        ),
+        "recall ours": recall(np.array([[h.score for h in hits] for hits in found]), exact),
         "recall in the manifest": segment.record.recall_at_10,
     }
     for size in (BATCH, 1):
@@ -148,7 +140,7 @@ def peer_rows(folder: Path, rows: int, rounds: int) -> Iterator[dict[str, Any]]:
     index = DenseIndex.open(folder)
     vectors = np.concatenate(list(index.segments[0].vectors.parts))
     queries = clustered_queries(rows, D, (rounds + 1) * BATCH)
-    exact = exact_scores(index.vectors, queries[:BATCH])
+    exact = exact_search(queries[:BATCH], index.vectors, K)
     for name, make in PEERS.items():
         start = time.perf_counter()
         try:
@@ -167,7 +159,7 @@ def peer_rows(folder: Path, rows: int, rounds: int) -> Iterator[dict[str, Any]]:
             "build s": round(built, 1),
             "batch": BATCH,
             "ms": round(turns[name], 3),
-            "recall": recall(queries, scores, exact),
+            "recall": recall(scores, exact),
         }
 
 
