@@ -110,11 +110,13 @@ class IndexChange:
         skipped: int = 0,
         created_by: Mapping[str, str] | None = None,
         lexical: str | None = None,
+        deterministic: bool = False,
     ) -> Manifest:
         """Finish the new segment, write what is deleted, and make both the index by one rename.
 
         A segment of which nothing is live is left out. `created_by` None keeps that of the build,
         and `lexical` None the analyser; another one needs every passage to have moved.
+        `deterministic` as for `build_faiss`.
         Raises `ValueError` for a factory string that FAISS can't build over the new segment.
         """
         data = self._begin()
@@ -132,7 +134,14 @@ class IndexChange:
             place, dimension = self.folder / data, self.manifest.encoder.dimension
             segments.append(
                 finish_segment(
-                    place, data, self._shards, dimension, factory, self._precision, lexical
+                    place,
+                    data,
+                    self._shards,
+                    dimension,
+                    factory,
+                    self._precision,
+                    lexical,
+                    deterministic=deterministic,
                 )
             )
         manifest = replace(

@@ -14,6 +14,8 @@ import faiss
 from index.faiss_gpu import to_gpus
 from index.files import file_of
 
+# FAISS makes tables when it reads PQ fast-scan: 16 numbers for each one of the lists' centres.
+_TABLES = 16
 _LIMITS = ("deserialization_vector_byte_limit", "deserialization_loop_limit")
 
 
@@ -35,8 +37,10 @@ def read_faiss(data: Path, name: str, dimension: int, passages: int) -> faiss.In
     path = file_of(data, name)
     # The first two keep lists that lie in another file from being looked for elsewhere, or written.
     flags = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_MMAP_IFC
+    # Tables that inner products don't need, where FAISS can do without.
+    flags |= faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
     try:
-        with _reading_at_most(path.stat().st_size):
+        with _reading_at_most(_TABLES * path.stat().st_size):
             read = faiss.read_index(str(path), flags)
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{name} can't be read: {reason(error)}") from None
@@ -52,7 +56,7 @@ def read_faiss(data: Path, name: str, dimension: int, passages: int) -> faiss.In
 
 @contextlib.contextmanager
 def _reading_at_most(size: int) -> Iterator[None]:
-    """Let FAISS take no length in a file for more than the file's `size` bytes.
+    """Let FAISS take no length in a file for more than `size` bytes.
 
     Else it first fills the memory that a damaged length asks for. Older FAISS has no such limits.
     """

@@ -26,7 +26,8 @@ class Selection:
         self._of_all = 1.0
         if live is not None:
             self._of_all = len(live) / max(1, int(np.count_nonzero(live)))
-            self._selector = faiss.IDSelectorBitmap(np.packbits(live, bitorder="little"))
+            bits = np.packbits(live, bitorder="little")
+            self._selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
 
     def search(self, queries: np.ndarray, fetched: int) -> tuple[np.ndarray, np.ndarray]:
         """FAISS's inner products [q, n] and rows [q, n] of the best, -1 where there are no more.
@@ -45,13 +46,19 @@ class Selection:
         """What tells FAISS so; None where there is nothing to tell, or no way to."""
         inner, selector = self._inner, self._selector
         if isinstance(inner, faiss.IndexHNSW):
-            # Left to itself FAISS stops at its beam; what it gives beyond is what it met by the way.
+            # Left to itself FAISS stops at its beam, and gives beyond it what it met by the way.
             beam = self._more(max(inner.hnsw.efSearch, fetched))
-            return faiss.SearchParametersHNSW(sel=selector, efSearch=beam)
+            return _parameters("SearchParametersHNSW", sel=selector, efSearch=beam)
         if selector is None:
             return None
         if isinstance(inner, faiss.IndexIVF):
-            return faiss.SearchParametersIVF(sel=selector, nprobe=inner.nprobe)
+            return _parameters("SearchParametersIVF", sel=selector, nprobe=inner.nprobe)
         if isinstance(inner, faiss.IndexFlat | faiss.IndexScalarQuantizer | faiss.IndexRaBitQ):
-            return faiss.SearchParameters(sel=selector)
+            return _parameters("SearchParameters", sel=selector)
         return None
+
+
+def _parameters(kind: str, **values: object) -> faiss.SearchParameters:
+    """FAISS's stubs don't know that its parameters are made by name."""
+    made: faiss.SearchParameters = getattr(faiss, kind)(**values)
+    return made

@@ -26,6 +26,8 @@ FAISS_FILE, IDS_FILE, ID_ROWS_FILE = "vectors.faiss", "ids.arrow", "id-rows.arro
 # What a segment has besides its shards: the last written first, as they may be deleted.
 SEGMENT_FILES = (FAISS_FILE, ID_ROWS_FILE, IDS_FILE)
 METRIC = "inner_product"
+# What recall@10 was measured on: older indexes asked their own vectors, which are easier to find.
+OWN_VECTORS, MIXED_VECTORS = "own vectors", "mixed vectors"
 _MOST_ROWS = 2**40
 
 
@@ -154,9 +156,10 @@ class SegmentRecord:
     """Passages that were indexed together: shards, one FAISS file, and what is deleted of them.
 
     `data` is the folder, beside the manifest, that holds every file named here; `passages` counts
-    the deleted ones too. `recall_at_10` compares the FAISS index with exact search on a sample of
-    `recall_queries`, none deleted. `vectors` says how those are stored. Before format 3 there were
-    no `ids`: they are then read off the passages. But for `deleted` nothing here ever changes.
+    the deleted ones too. `recall_at_10` compares the FAISS index with exact search on
+    `recall_queries` vectors, none deleted; `recall_asked` says which. `vectors` says how those are
+    stored. Before format 3 there were no `ids`: they are then read off the passages. But for
+    `deleted` nothing here ever changes.
     """
 
     data: str
@@ -170,6 +173,7 @@ class SegmentRecord:
     ids: IdsRecord | None = None
     vectors: str = FLOAT32
     words: tuple[LexicalPiece, ...] = ()
+    recall_asked: str = OWN_VECTORS
 
     def __post_init__(self) -> None:
         checked_precision(self.vectors)
@@ -178,6 +182,8 @@ class SegmentRecord:
         check_digests(self, "faiss_sha256")
         check_ranges(self, passages=(1, _MOST_ROWS))
         check_ranges(self, recall_at_10=(0, 1), recall_queries=(1, self.passages))
+        if self.recall_asked not in (known := (OWN_VECTORS, MIXED_VECTORS)):
+            raise ValueError(f"recall_asked is {self.recall_asked!r:.80}, wanted one of {known}")
         for number, shard in enumerate(self.shards):
             if (shard.vectors, shard.passages) != shard_files(number)[:2]:
                 raise ValueError(f"shards[{number}] has the files of another shard")

@@ -28,6 +28,7 @@ from index.lexical_record import OFF
 from index.manifest import (
     FAISS_FILE,
     IDS_FILE,
+    MIXED_VECTORS,
     DeletionRecord,
     SegmentRecord,
     ShardRecord,
@@ -48,20 +49,23 @@ def finish_segment(
     factory: str,
     precision: str = FLOAT32,
     lexical: str = OFF,
+    *,
+    deterministic: bool = False,
 ) -> SegmentRecord:
     """Write the ids and both legs of the shards in the folder `place`, to be called `data`.
 
     The legs are the FAISS file and, by the analyser `lexical`, the words.
 
-    The FAISS file is made of the vectors as they are stored. Raises `ValueError` for a factory
-    string that FAISS can't build over them, and for an id that comes twice.
+    The FAISS file is made of the vectors as they are stored; `deterministic` as for `build_faiss`.
+    Raises `ValueError` for a factory string that FAISS can't build over them, and for an id that
+    comes twice.
     """
     passages = sum(shard.rows for shard in shards)
     factory = choose_factory(passages, dimension, factory)
     # Before the FAISS index takes up memory.
     ids = write_ids(place, PassageStore(place, shards).id_chunks())
     vectors = VectorTable(place, shards, dimension, precision)
-    built = build_faiss(factory, dimension, vectors)
+    built = build_faiss(factory, dimension, vectors, deterministic=deterministic)
     write_atomic(place / FAISS_FILE, lambda file: write_faiss(built, file))
 
     def search(queries: np.ndarray, k: int) -> list[np.ndarray]:
@@ -75,6 +79,7 @@ def finish_segment(
         passages=passages,
         recall_at_10=recall,
         recall_queries=queries,
+        recall_asked=MIXED_VECTORS,
         shards=tuple(shards),
         ids=ids,
         vectors=precision,

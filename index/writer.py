@@ -127,11 +127,13 @@ class IndexWriter:
         skipped: int,
         created_by: Mapping[str, str],
         lexical: str = OFF,
+        deterministic: bool = False,
     ) -> Manifest:
         """Build the FAISS file and the lexical leg, then make all of it the index in `folder`.
 
-        `lexical` is the analyser of that leg, or `off`. Raises `ValueError` for an empty corpus,
-        one that lacks passages the resumed build had, or a factory string FAISS does not know.
+        `lexical` is the analyser of that leg, or `off`; `deterministic` is as for `build_faiss`.
+        Raises `ValueError` for an empty corpus, one that lacks passages the resumed build had, or a
+        factory string FAISS does not know.
         """
         if self._checked < len(self.shards):
             raise self._corpus_changed(self._checked)
@@ -150,6 +152,7 @@ class IndexWriter:
             factory,
             self._plan.precision,
             lexical,
+            deterministic=deterministic,
         )
         manifest = Manifest(
             corpus=self._plan.corpus,

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 
 import faiss
 
+from configs.command import note
 from index.columns import Columns
+from index.faiss_gpu import stays_on_cpu
 from index.faiss_index import AUTO
 from index.files import LOCK, only_writer
 from index.folder import claim
@@ -36,7 +38,7 @@ from retrieval.engines.protocol import Engine, NumberedShard, WriteShard
 from retrieval.progress import encoding_progress
 
 # What earlier versions did, which had no such settings.
-_BEFORE: dict[str, Any] = {
+BEFORE: dict[str, Any] = {
     "keep": [],
     "limit": None,
     "lexical": OFF,
@@ -56,7 +58,9 @@ class IndexSettings:
     of. `keep` names fields of the corpus that a search may ask for, `limit` is how many passages of
     it are read (None: all). `lexical` is the analyser of the lexical leg: english, plain (all
     words, no stems) or off. `dtype` is what the encoder computes in, `vectors` how they are stored:
-    float32, float16 or int8. Who encodes where decides no byte: no setting.
+    float32, float16 or int8. `deterministic` links a graph (HNSW) by one thread, so that every
+    build links the same one; all other kinds are the same anyway. Who encodes where decides no
+    byte: no setting.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -70,6 +74,7 @@ class IndexSettings:
     lexical: str = ENGLISH
     dtype: str = FLOAT32
     vectors: str = FLOAT32
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         check_lexical(self.lexical)
@@ -92,7 +97,7 @@ class IndexSettings:
         return {
             name: value
             for name, value in values.items()
-            if name not in _BEFORE or value != _BEFORE[name]
+            if name not in BEFORE or value != BEFORE[name]
         }
 
 
@@ -113,11 +118,11 @@ def build_index(
     `engine`, `device` (several, with commas between) and `workers` say who encodes, as
     `start_engine` takes them.
 
-    A killed build goes on from its last whole shard with `resume` and gives the same bytes; a whole
-    index of the same corpus and settings is left as it is. `skipped` receives what
-    `settings.skip_bad` left out. Raises `ValueError` for a corpus or an encoder that can't be read,
-    an empty corpus, or a folder that holds an index already or anything else that is not ours: that
-    before anything is read.
+    A killed build goes on from its last whole shard with `resume` and gives the same bytes, but for
+    a graph that is not `deterministic`; a whole index of the same corpus and settings is left as it
+    is. `skipped` receives what `settings.skip_bad` left out. Raises `ValueError` for a corpus or an
+    encoder that can't be read, an empty corpus, or a folder that holds an index already or anything
+    else that is not ours: that before anything is read.
     """
     with only_writer(folder) if (folder / LOCK).exists() else nullcontext():
         claim(folder, resume=resume, overwrite=overwrite)
@@ -137,7 +142,10 @@ def build_index(
                 skipped=skipped.count,
                 created_by=created_by(),
                 lexical=settings.lexical,
+                deterministic=settings.deterministic,
             )
+    if stays_on_cpu(manifest.segments[-1].faiss_factory):
+        note("a graph (HNSW) is built and searched on the CPU, whatever GPUs there are")
     if writer.finished:
         print(f"{folder} holds this index already, whole", file=sys.stderr)
     return manifest

@@ -23,7 +23,7 @@ from index.lexical_record import check_lexical
 from index.manifest import MANIFEST, Manifest
 from index.records import Passage
 from index.schema import from_json
-from retrieval.build import IndexSettings, created_by, in_shards, peeked
+from retrieval.build import BEFORE, IndexSettings, created_by, in_shards, peeked
 from retrieval.corpora import open_corpus
 from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Record, Skipped, checked
@@ -154,7 +154,12 @@ def compact_index(
         if before.deleted or len(kinds) > 1 or others:
             merged = len(kinds)
             change.move_all(settings.shard_size)
-            change.commit(factory=faiss or settings.faiss, created_by=created_by(), lexical=lexical)
+            change.commit(
+                factory=faiss or settings.faiss,
+                created_by=created_by(),
+                lexical=lexical,
+                deterministic=settings.deterministic,
+            )
     return Changed(change.manifest, dropped=before.deleted, merged=merged)
 
 
@@ -203,7 +208,9 @@ def _write(
                 change.delete(live)
                 added, replaced = added + len(shard) - len(live), replaced + len(live)
                 advance(len(shard))
-        change.commit(factory=AUTO, skipped=bad.count - before)
+        change.commit(
+            factory=AUTO, skipped=bad.count - before, deterministic=settings.deterministic
+        )
     return Changed(change.manifest, added, replaced, skipped=bad.count - before)
 
 
@@ -260,7 +267,7 @@ def _record(number: int, passage: Passage) -> Record:
 def _settings(folder: Path, manifest: Manifest | MilvusManifest) -> IndexSettings:
     """How the index was built, as far as this version knows the settings."""
     names = {field.name for field in fields(IndexSettings)}
-    known = {name: value for name, value in manifest.settings.items() if name in names}
+    known = BEFORE | {name: value for name, value in manifest.settings.items() if name in names}
     try:
         return from_json(IndexSettings, known, "settings.")
     except ValueError as error:

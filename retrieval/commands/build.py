@@ -68,6 +68,12 @@ def add_parser(commands: Subparsers) -> None:
         help="fields of the corpus to keep, for search --where",
     )
     build.add_argument("--limit", type=int, help="read no more than so many passages")
+    build.add_argument(
+        "--deterministic",
+        action="store_true",
+        default=None,
+        help="link a graph (HNSW) by one thread: the same bytes each time",
+    )
     how = build.add_mutually_exclusive_group()
     how.add_argument(
         "--resume",
@@ -87,7 +93,7 @@ def _build(arguments: argparse.Namespace) -> None:
 
     names = (
         "encoder", "faiss", "max_length", "batch_size", "skip_bad", "limit", "lexical", "dtype",
-        "vectors",
+        "vectors", "deterministic",
     )  # fmt: skip
     options = {name: getattr(arguments, name) for name in names}
     if arguments.keep is not None:

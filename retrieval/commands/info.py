@@ -48,6 +48,7 @@ def show(folder: Path, as_json: bool) -> None:
     encoder, segments = manifest.encoder, manifest.segments
     size = sum(path.stat().st_size for each in segments for path in (folder / each.data).iterdir())
     asked = max((segment.recall_queries for segment in segments), default=0)
+    what = " and ".join(sorted({segment.recall_asked for segment in segments})) or "vectors"
     rows = {
         "index": str(folder),
         "corpus": manifest.corpus,
@@ -59,7 +60,7 @@ def show(folder: Path, as_json: bool) -> None:
         "encoder": f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling",
         "faiss": " and ".join(sorted({segment.faiss_factory for segment in segments})) or "none",
         "vectors": manifest.plan.precision,
-        "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({asked} of its own vectors)",
+        "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({asked} {what})",
         "columns": ", ".join(f"{each.name} ({each.type})" for each in manifest.columns),
         "lexical": "off" if manifest.lexical == "off" else f"BM25, {manifest.lexical} words",
         "size": f"{size / 1e6:.1f} MB in {sum(len(each.shards) for each in segments)} shards",
@@ -117,4 +118,5 @@ def _verify(arguments: argparse.Namespace) -> None:
     found = verify(arguments.index)
     if found.faults:
         raise RuntimeError(f"{arguments.index}: {'; '.join(found.faults)}")
-    print(f"{arguments.index}: whole; recall@10 {found.recall_at_10:.4f} of exact search")
+    recall = f"recall@10 {found.recall_at_10:.4f} of exact search on mixed vectors"
+    print(f"{arguments.index}: whole; {recall}")

@@ -70,7 +70,7 @@ def as_format(folder: Path, version: int) -> None:
         data = folder / segment["data"]
         for name in (IDS_FILE, ID_ROWS_FILE):
             (data / name).unlink()
-        del segment["ids"], segment["vectors"]
+        del segment["ids"], segment["vectors"], segment["recall_asked"]
         assert segment.pop("words") == []
         for shard in segment["shards"]:
             path = data / shard["passages"]

@@ -93,6 +93,7 @@ def test_data_is_a_plain_name(folder, value):
         (["recall_at_10"], 1.5, "recall_at_10 is 1.5, wanted 0 to 1"),
         (["recall_at_10"], float("nan"), "recall_at_10 is nan"),
         (["recall_queries"], 301, "recall_queries is 301"),
+        (["recall_asked"], "", "recall_asked is ''|recall_asked is unknown"),
         (["corpus"], 3, "corpus is 3, wanted str"),
         (["created_by"], {"faiss": 1}, r"created_by\.faiss is 1, wanted str"),
         (["settings"], [], r"settings is \[\], wanted dict"),

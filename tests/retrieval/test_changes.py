@@ -259,7 +259,7 @@ def test_the_commands(run_module, index, tmp_path):
     assert rows["deleted"] == "5 (compact frees their place)"
     assert rows["changes"] == "5 since the build"
     assert rows["truncated"] == "at most 4 passages longer than 32 tokens"
-    assert rows["recall@10"].endswith("(60 of its own vectors), where it is lowest")
+    assert rows["recall@10"].endswith("(60 mixed vectors), where it is lowest")
     assert rows["data-0001"] == "55 of 60 passages live, Flat, recall@10 1.0000"
     assert rows["data-0003"] == "2 of 2 passages live, Flat, recall@10 1.0000"
     assert json.loads(run("info", index, "--json"))["passages"] == 57

@@ -27,7 +27,7 @@ def test_build_info_and_verify(run_module, tmp_path, made_corpus, tiny_encoder):
     assert rows["passages"] == "60"
     assert rows["truncated"] == "4 passages longer than 32 tokens"
     found = run_module("retrieval.index", "verify", out)
-    assert found.stdout == f"{out}: whole; recall@10 1.0000 of exact search\n"
+    assert found.stdout == f"{out}: whole; recall@10 1.0000 of exact search on mixed vectors\n"
     (data,) = out.glob("data-*")
     (data / "passages-00000.parquet").write_bytes(b"other")
     _fails(run_module("retrieval.index", "verify", out), "parquet has changed", code=1)
