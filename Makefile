@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # The stamp's name carries a digest of what decides the environment, so editing a pin reinstalls.
 STAMP  := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: env demo test test-slow check format bench collections train-mini clean
+.PHONY: env demo test test-slow test-cluster check format bench collections train-mini clean
 
 env: $(STAMP)
 
@@ -28,10 +28,15 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 test: check
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not cluster" -n 2 --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Ray and Milvus are installed beside the rest: nothing else needs them.
+test-cluster: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray,milvus]'
+	$(BIN)/python -m pytest -m cluster
 
 demo: $(STAMP)
 	$(BIN)/python -m eval demo --out demo

@@ -16,19 +16,20 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from index.faiss_index import AUTO
-from index.files import sync_folder
+from index.files import check_digest, sync_folder
 from index.folder import next_data, tidy, unfinished_in
+from index.ids import IdTable, find_live, large_column
 from index.journal import Journal, settle, write_journal
-from index.manifest import Manifest, SegmentRecord, ShardRecord, counted
+from index.manifest import Manifest, ScoreShift, SegmentRecord, ShardRecord, counted
+from index.metadata import columns_of
 from index.pieces import Piece, read_piece, regrouped
 from index.plan import data_number
+from index.precision import StoredVectors, score_shift, stored
 from index.records import Passage
 from index.segment import finish_segment, read_live, told_of, write_deletions
-from index.shards import PassageStore, by_part, write_shard
+from index.shards import PassageStore, by_part, write_stored
 
 
 class IndexChange:
@@ -61,10 +62,14 @@ class IndexChange:
         settle(self.folder, Manifest.read(self.folder))
 
     def find(self, ids: Sequence[str]) -> np.ndarray:
-        """The row, int64 [n], of each id; -1 for one that no live passage of the manifest has."""
-        column, rows = self._located
-        places = pc.index_in(pa.array(ids, pa.string()), value_set=column).fill_null(-1)
-        return np.append(rows, -1)[places.to_numpy()]
+        """The row, int64 [n], of each id; -1 for one that no live passage of the manifest has.
+
+        Raises `ValueError` where the ids of the index are damaged, or one is live twice.
+        """
+        try:
+            return find_live(self._ids, self._live_before, ids)
+        except ValueError as error:
+            raise self._damaged(error) from None
 
     def delete(self, rows: np.ndarray) -> None:
         """Mark rows as deleted, from the commit on."""
@@ -74,19 +79,28 @@ class IndexChange:
 
     def add_shard(self, passages: Sequence[Passage], vectors: np.ndarray, truncated: int) -> None:
         """Write the next shard of the new segment; the caller sees to it that no id is live."""
+        kept = stored(vectors, self._precision)
+        self._add(passages, kept, truncated, score_shift(vectors, kept))
+
+    def _add(
+        self, passages: Sequence[Passage], kept: StoredVectors, truncated: int, shift: ScoreShift
+    ) -> None:
         place = self.folder / self._begin()
         if not self._shards:
             place.mkdir()
             sync_folder(self.folder)
-        self._shards.append(write_shard(place, len(self._shards), passages, vectors, truncated))
+        number = len(self._shards)
+        self._shards.append(write_stored(place, number, passages, kept, truncated, shift))
 
     def move_all(self, shard_size: int) -> None:
         """Copy every live passage into the new segment, and delete it where it was.
 
-        Raises `ValueError` for a shard that has changed since it was written: a copy would hide it.
+        Vectors are copied as they are stored. Raises `ValueError` for a shard that has changed
+        since it was written: a copy would hide it.
         """
+        shift = self.manifest.score_shift
         for passages, vectors, truncated in regrouped(self._live_pieces(), shard_size):
-            self.add_shard(passages, vectors, truncated)
+            self._add(passages, vectors, truncated, shift)
         self.delete(np.arange(self._starts[-1]))
 
     def commit(
@@ -95,13 +109,19 @@ class IndexChange:
         factory: str = AUTO,
         skipped: int = 0,
         created_by: Mapping[str, str] | None = None,
+        lexical: str | None = None,
+        deterministic: bool = False,
     ) -> Manifest:
         """Finish the new segment, write what is deleted, and make both the index by one rename.
 
-        A segment of which nothing is live is left out. `created_by` None keeps that of the build.
+        A segment of which nothing is live is left out. `created_by` None keeps that of the build,
+        and `lexical` None the analyser; another one needs every passage to have moved.
+        `deterministic` as for `build_faiss`.
         Raises `ValueError` for a factory string that FAISS can't build over the new segment.
         """
         data = self._begin()
+        columns = columns_of(self.folder / data, self._shards, self.manifest.columns)
+        lexical = self.manifest.lexical if lexical is None else lexical
         segments = []
         for number, segment in enumerate(self.manifest.segments):
             if number not in self._touched:
@@ -112,7 +132,18 @@ class IndexChange:
                 segments.append(replace(segment, deleted=deleted))
         if self._shards:
             place, dimension = self.folder / data, self.manifest.encoder.dimension
-            segments.append(finish_segment(place, data, self._shards, dimension, factory))
+            segments.append(
+                finish_segment(
+                    place,
+                    data,
+                    self._shards,
+                    dimension,
+                    factory,
+                    self._precision,
+                    lexical,
+                    deterministic=deterministic,
+                )
+            )
         manifest = replace(
             self.manifest,
             segments=tuple(segments),
@@ -120,6 +151,8 @@ class IndexChange:
             skipped=self.manifest.skipped + skipped,
             created_by=dict(created_by or self.manifest.created_by),
             changes=self.manifest.changes + 1,
+            columns=columns,
+            lexical=lexical,
             **counted(segments),
         )
         manifest.write(self.folder)
@@ -133,9 +166,17 @@ class IndexChange:
             write_journal(self.folder, Journal(self._data, self.manifest))
         return self._data
 
+    @property
+    def _precision(self) -> str:
+        return self.manifest.plan.precision
+
     @cached_property
     def _live(self) -> list[np.ndarray]:
         """What is live of each segment now, bool [n] each."""
+        return [live.copy() for live in self._live_before]
+
+    @cached_property
+    def _live_before(self) -> list[np.ndarray]:
         masks = []
         for segment in self.manifest.segments:
             with self._told_of(segment):
@@ -147,17 +188,23 @@ class IndexChange:
         return np.cumsum([0, *(segment.passages for segment in self.manifest.segments)])
 
     @cached_property
-    def _located(self) -> tuple[pa.ChunkedArray, np.ndarray]:
-        """The ids of the manifest's live passages, and their rows."""
-        chunks: list[pa.Array] = []
-        for segment, live in zip(self.manifest.segments, self._live, strict=True):
+    def _ids(self) -> list[IdTable]:
+        """The ids of each segment; digested, for an id that was not found would be added twice."""
+        tables = []
+        for segment in self.manifest.segments:
+            data = self.folder / segment.data
             with self._told_of(segment):
-                column = PassageStore(self.folder / segment.data, segment.shards).id_column()
-            chunks += column.filter(pa.array(live)).chunks
-        rows = np.flatnonzero(np.concatenate([np.empty(0, bool), *self._live]))
-        return pa.chunked_array(chunks, pa.string()), rows
+                if segment.ids:
+                    for name, digest in segment.ids.digests.items():
+                        check_digest(data, name, digest)
+                    tables.append(IdTable.open(data, segment.passages))
+                else:
+                    chunks = PassageStore(data, segment.shards).id_chunks()
+                    tables.append(IdTable(large_column(chunks)))
+        return tables
 
     def _live_pieces(self) -> Iterator[Piece]:
+        dimension = self.manifest.encoder.dimension
         for segment, live in zip(self.manifest.segments, self._live, strict=True):
             data, start = self.folder / segment.data, 0
             for shard in segment.shards:
@@ -165,7 +212,7 @@ class IndexChange:
                 start += shard.rows
                 if kept.any():
                     with self._told_of(segment):
-                        piece = read_piece(data, shard, self.manifest.encoder.dimension, kept)
+                        piece = read_piece(data, shard, dimension, self._precision, kept)
                     yield piece
 
     @contextlib.contextmanager
@@ -174,6 +221,9 @@ class IndexChange:
             with told_of(segment):
                 yield
         except ValueError as error:
-            raise ValueError(
-                f"the index in {self.folder} is damaged ({error}); build it again with --overwrite"
-            ) from None
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: ValueError) -> ValueError:
+        return ValueError(
+            f"the index in {self.folder} is damaged ({error}); build it again with --overwrite"
+        )

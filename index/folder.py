@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index.files import LOCK, unfinished_name
-from index.manifest import FAISS_FILE, MANIFEST, Manifest, shard_files
+from index.lexical_scratch import LEXICAL, lexical_begun, remove_scratch
+from index.manifest import MANIFEST, SEGMENT_FILES, Manifest, shard_files
 from index.plan import BUILDING, PLAN, unfinished_build
+from index.staging import drop_staging, staging_folders
 
 # A build that replaces an index keeps that one's manifest here until its files are deleted.
 REPLACED = "replaced.json"
@@ -76,6 +78,8 @@ def remove_build(folder: Path, manifest: Manifest | None) -> None:
     """Delete an unfinished build in `folder`, if there is any; not what `manifest` names."""
     build = unfinished_build(folder, _named(manifest))
     if build:
+        remove_scratch(build)
+        drop_staging(build)
         delete(build, _build_files(build))
 
 
@@ -117,7 +121,8 @@ def _refuse_strangers(folder: Path, manifest: Manifest | None, unfinished: Path 
     building = folder / BUILDING
     strangers = _others(building, [PLAN]) if unfinished != building else []
     if unfinished:
-        strangers += _others(unfinished, _build_files(unfinished))
+        staged = [path.name for path in staging_folders(unfinished)]
+        strangers += _others(unfinished, [*_build_files(unfinished), LEXICAL, *staged])
     elif not manifest:
         strangers += _others(folder, [LOCK, MANIFEST, BUILDING])
     if strangers:
@@ -146,7 +151,7 @@ def _build_files(build: Path) -> list[str]:
     shards = 0
     while record_of(build, shards).exists():
         shards += 1
-    names = [REPLACED, FAISS_FILE]
+    names = [REPLACED, *lexical_begun(build), *SEGMENT_FILES]
     for number in reversed(range(shards + 1)):
         names += [*shard_files(number), record_of(build, number).name]
     return [*names, PLAN]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from index.files import unfinished_name, write_atomic
 from index.folder import delete, delete_replaced
-from index.manifest import FAISS_FILE, MANIFEST, Manifest, deletions_file, shard_files
+from index.lexical_scratch import lexical_begun, remove_scratch
+from index.manifest import MANIFEST, SEGMENT_FILES, Manifest, deletions_file, shard_files
 from index.plan import DATA
 from index.schema import from_json, read_json
 
@@ -59,6 +60,7 @@ def settle(folder: Path, manifest: Manifest) -> None:
     if journal.replaced == manifest:
         for segment in manifest.segments:
             delete(folder / segment.data, [deletions_file(segment.next_deletions)])
+        remove_scratch(folder / journal.data)
         delete(folder / journal.data, list(_files_begun(folder / journal.data)))
     else:
         delete_replaced(folder, journal.replaced, manifest)
@@ -71,7 +73,8 @@ def _files_begun(data: Path) -> Iterator[str]:
     shards = 0
     while any(each.exists() for name in shard_files(shards) for each in _spelled(data / name)):
         shards += 1
-    yield FAISS_FILE
+    yield from lexical_begun(data)
+    yield from SEGMENT_FILES
     for number in reversed(range(shards)):
         yield from reversed(shard_files(number))
 

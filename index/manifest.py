@@ -10,18 +10,24 @@ its number, so that a manifest by a stranger leads nowhere else.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from index.columns import ColumnRecord, check_columns
 from index.files import write_atomic
-from index.plan import DATA, Plan, data_number, unfinished_build
+from index.lexical_record import OFF, LexicalPiece, check_lexical, lexical_digests
+from index.manifest_formats import DIGEST, FORMAT_VERSION, digest_of, in_this_form
+from index.plan import DATA, FLOAT32, Plan, checked_precision, data_number, unfinished_build
 from index.schema import check_digests, check_ranges, from_json, read_json
 
-FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-FAISS_FILE = "vectors.faiss"
+FAISS_FILE, IDS_FILE, ID_ROWS_FILE = "vectors.faiss", "ids.arrow", "id-rows.arrow"
+# What a segment has besides its shards: the last written first, as they may be deleted.
+SEGMENT_FILES = (FAISS_FILE, ID_ROWS_FILE, IDS_FILE)
 METRIC = "inner_product"
+# What recall@10 was measured on: older indexes asked their own vectors, which are easier to find.
+OWN_VECTORS, MIXED_VECTORS = "own vectors", "mixed vectors"
 _MOST_ROWS = 2**40
 
 
@@ -41,9 +47,21 @@ class EncoderRecord:
         check_ranges(self, dimension=(1, 65_536), max_length=(0, math.inf))
 
 
+class ScoreShift(NamedTuple):
+    """By how much storing vectors moved inner products with unit vectors: at most, on average."""
+
+    most: float = 0.0
+    mean: float = 0.0
+
+
 @dataclass(frozen=True)
 class ShardRecord:
-    """One checkpoint of the build: two files of `rows` passages, and their digests."""
+    """One checkpoint of the build: two files of `rows` passages, and their digests.
+
+    A passage is read with the others of its group of `rows_per_group`. Storing the vectors moved
+    inner products by `score_shift_mean` on average and at most by `score_shift_max`. Where fields
+    of the passages are kept there is a third file, by its own name.
+    """
 
     vectors: str
     passages: str
@@ -51,21 +69,47 @@ class ShardRecord:
     truncated: int
     vectors_sha256: str
     passages_sha256: str
+    rows_per_group: int = 256
+    score_shift_max: float = 0.0
+    score_shift_mean: float = 0.0
+    metadata_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        check_ranges(self, rows=(1, _MOST_ROWS))
+        check_ranges(self, rows=(1, _MOST_ROWS), rows_per_group=(1, _MOST_ROWS))
+        check_ranges(self, score_shift_max=(0, 2), score_shift_mean=(0, self.score_shift_max))
         check_ranges(self, truncated=(0, self.rows))
         check_digests(self, "vectors_sha256", "passages_sha256")
+        if self.metadata_sha256 is not None:
+            check_digests(self, "metadata_sha256")
+
+    @property
+    def metadata(self) -> str:
+        """The name of its file of metadata, if it has one."""
+        return self.vectors.replace("vectors", "metadata")
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digest of each of the two files, by name."""
-        return {self.vectors: self.vectors_sha256, self.passages: self.passages_sha256}
+        """The digest of each of its files, by name."""
+        found = {self.vectors: self.vectors_sha256, self.passages: self.passages_sha256}
+        return found | ({self.metadata: self.metadata_sha256} if self.metadata_sha256 else {})
 
 
-def shard_files(number: int) -> tuple[str, str]:
-    """The names of the vectors and of the passages of shard `number`."""
-    return f"vectors-{number:05d}.arrow", f"passages-{number:05d}.parquet"
+def shift_over(parts: Sequence[tuple[int, ScoreShift]]) -> ScoreShift:
+    """The shift of some parts together, each given by its rows and its own shift."""
+    most = max((shift.most for _, shift in parts), default=0.0)
+    rows = sum(number for number, _ in parts)
+    mean = sum(number * shift.mean for number, shift in parts) / max(rows, 1)
+    return ScoreShift(most, min(most, mean))
+
+
+def shard_files(number: int) -> tuple[str, str, str]:
+    """The names of the vectors, the passages and the metadata of shard `number`."""
+    return f"vectors-{number:05d}.arrow", f"passages-{number:05d}.parquet", metadata_file(number)
+
+
+def metadata_file(number: int) -> str:
+    """The name of the metadata of shard `number`."""
+    return f"metadata-{number:05d}.arrow"
 
 
 @dataclass(frozen=True)
@@ -92,12 +136,30 @@ def deletions_file(number: int) -> str:
 
 
 @dataclass(frozen=True)
+class IdsRecord:
+    """The digests of the two files of a segment's ids."""
+
+    ids_sha256: str
+    rows_sha256: str
+
+    def __post_init__(self) -> None:
+        check_digests(self, "ids_sha256", "rows_sha256")
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each of the two files, by name."""
+        return {IDS_FILE: self.ids_sha256, ID_ROWS_FILE: self.rows_sha256}
+
+
+@dataclass(frozen=True)
 class SegmentRecord:
     """Passages that were indexed together: shards, one FAISS file, and what is deleted of them.
 
     `data` is the folder, beside the manifest, that holds every file named here; `passages` counts
-    the deleted ones too. `recall_at_10` compares the FAISS index with exact search on a sample of
-    `recall_queries`, none deleted. But for `deleted` nothing here ever changes.
+    the deleted ones too. `recall_at_10` compares the FAISS index with exact search on
+    `recall_queries` vectors, none deleted; `recall_asked` says which. `vectors` says how those are
+    stored. Before format 3 there were no `ids`: they are then read off the passages. But for
+    `deleted` nothing here ever changes.
     """
 
     data: str
@@ -108,18 +170,27 @@ class SegmentRecord:
     recall_queries: int
     shards: tuple[ShardRecord, ...]
     deleted: DeletionRecord | None = None
+    ids: IdsRecord | None = None
+    vectors: str = FLOAT32
+    words: tuple[LexicalPiece, ...] = ()
+    recall_asked: str = OWN_VECTORS
 
     def __post_init__(self) -> None:
+        checked_precision(self.vectors)
         if not DATA.fullmatch(self.data):
             raise ValueError(f"data is {self.data!r:.80}, wanted data- and a number")
         check_digests(self, "faiss_sha256")
         check_ranges(self, passages=(1, _MOST_ROWS))
         check_ranges(self, recall_at_10=(0, 1), recall_queries=(1, self.passages))
+        if self.recall_asked not in (known := (OWN_VECTORS, MIXED_VECTORS)):
+            raise ValueError(f"recall_asked is {self.recall_asked!r:.80}, wanted one of {known}")
         for number, shard in enumerate(self.shards):
-            if (shard.vectors, shard.passages) != shard_files(number):
+            if (shard.vectors, shard.passages) != shard_files(number)[:2]:
                 raise ValueError(f"shards[{number}] has the files of another shard")
         if self.passages != (rows := sum(shard.rows for shard in self.shards)):
             raise ValueError(f"passages is {self.passages}, its shards have {rows}")
+        if self.words and self.passages != (rows := sum(piece.rows for piece in self.words)):
+            raise ValueError(f"passages is {self.passages}, its pieces of words have {rows}")
         if self.live < 1:
             raise ValueError(f"deleted.rows is {self.passages - self.live} of {self.passages}")
 
@@ -139,11 +210,23 @@ class SegmentRecord:
         return self.deleted.number + 1 if self.deleted else 1
 
     @property
+    def score_shift(self) -> ScoreShift:
+        """How storing its vectors moved scores."""
+        return shift_over(
+            [
+                (shard.rows, ScoreShift(shard.score_shift_max, shard.score_shift_mean))
+                for shard in self.shards
+            ]
+        )
+
+    @property
     def digests(self) -> dict[str, str]:
         """The digest of each file in the folder `data`, by name."""
-        found = {FAISS_FILE: self.faiss_sha256}
+        found = {FAISS_FILE: self.faiss_sha256} | lexical_digests(self.words)
+        if self.ids:
+            found |= self.ids.digests
         for shard in self.shards:
-            found |= shard.digests
+            found.update(shard.digests)
         return found | ({self.deleted.file: self.deleted.sha256} if self.deleted else {})
 
 
@@ -155,7 +238,8 @@ class Manifest:
     every corpus that was read; `truncated` the passages that were longer than the encoder reads,
     maybe deleted since. `changes` counts commits since the build of `corpus` by `settings`, and
     `last_data` is the highest number that a folder of data had, so that no name ever comes again: a
-    reader of an older manifest finds its own files or none.
+    reader of an older manifest finds its own files or none. `columns` are kept of every passage.
+    `lexical` is the analyser of the words that every segment holds, or `off`.
     """
 
     corpus: str
@@ -170,23 +254,41 @@ class Manifest:
     settings: dict[str, Any]
     created_by: dict[str, str]
     changes: int = 0
-    format_version: int = FORMAT_VERSION
+    columns: tuple[ColumnRecord, ...] = ()
+    lexical: str = OFF
+    format_version: int = field(default=FORMAT_VERSION, compare=False)
 
     def __post_init__(self) -> None:
         if self.metric != METRIC:
             raise ValueError(f"metric is {self.metric!r}, wanted {METRIC!r}")
         check_ranges(self, skipped=(0, math.inf), changes=(0, math.inf), last_data=(0, 10**9 - 1))
+        check_lexical(self.lexical)
         last = 0
         for number, segment in enumerate(self.segments):
+            if bool(segment.words) != (self.lexical != OFF):
+                has = "words" if segment.words else "no words"
+                raise ValueError(f"segments[{number}] has {has}, lexical is {self.lexical}")
             if not last < segment.number <= self.last_data:
                 raise ValueError(
                     f"segments[{number}].data is {segment.data}, wanted one above {last} and up to "
                     f"{self.last_data}"
                 )
+            if segment.vectors != self.plan.precision:
+                raise ValueError(
+                    f"segments[{number}].vectors is {segment.vectors}, those of this index are "
+                    f"{self.plan.precision}"
+                )
             last = segment.number
         for name, count in counted(self.segments).items():
             if getattr(self, name) != count:
                 raise ValueError(f"{name} is {getattr(self, name)}, its segments have {count}")
+        check_columns(self.columns)
+        for shard in (shard for segment in self.segments for shard in segment.shards):
+            if bool(shard.metadata_sha256) != bool(self.columns):
+                has = "has" if shard.metadata_sha256 else "lacks"
+                raise ValueError(
+                    f"columns has {len(self.columns)} names, and a shard {has} metadata"
+                )
 
     @property
     def plan(self) -> Plan:
@@ -199,13 +301,20 @@ class Manifest:
         return min((segment.recall_at_10 for segment in self.segments), default=1.0)
 
     @property
+    def score_shift(self) -> ScoreShift:
+        """How storing the vectors moved scores."""
+        return shift_over([(each.passages, each.score_shift) for each in self.segments])
+
+    @property
     def files(self) -> set[tuple[str, str]]:
         """Every file of the index besides the manifest: the folder of data and the name."""
         return {(segment.data, name) for segment in self.segments for name in segment.digests}
 
     def write(self, folder: Path) -> None:
         """Make this the index in `folder`, by one rename."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        values = asdict(self) | {"format_version": FORMAT_VERSION}
+        values |= {DIGEST: digest_of(values)}
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         write_atomic(folder / MANIFEST, lambda file: file.write(text.encode("utf-8")))
 
     @classmethod
@@ -229,13 +338,12 @@ class Manifest:
     def read_file(cls, path: Path) -> "Manifest":
         """Read a manifest from the file `path`; raises `ValueError` as `read`."""
         try:
-            values = read_json(path)
-            version = values.get("format_version") if isinstance(values, dict) else FORMAT_VERSION
-            if type(version) is int and version == 1:
-                values = _of_one_segment(values)
-            elif version != FORMAT_VERSION:
-                raise ValueError(f"it has format {version}, this version reads 1 and 2")
-            return from_json(cls, values)
+            values, digest = in_this_form(read_json(path))
+            manifest = from_json(cls, values)
+            # Last: what is wrong in itself is told more exactly.
+            if digest is not None and digest != digest_of(values):
+                raise ValueError(f"{DIGEST} is {digest!r:.80}, its content has another")
+            return manifest
         except ValueError as error:
             raise ValueError(
                 f"{path} is damaged or another program's ({error}); build the index again in "
@@ -251,22 +359,3 @@ def counted(segments: Sequence[SegmentRecord]) -> dict[str, Any]:
         "deleted": sum(segment.passages for segment in segments) - live,
         "truncated": sum(shard.truncated for segment in segments for shard in segment.shards),
     }
-
-
-# What format 1, which knew no change after a build, said of its one segment beside everything else.
-_OF_THE_SEGMENT = (
-    "data", "faiss_factory", "faiss_sha256", "recall_at_10", "recall_queries", "shards",
-)  # fmt: skip
-
-
-def _of_one_segment(values: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest of format 1 holds, in the form of format 2."""
-    for name in ("segments", "deleted", "last_data", "changes"):
-        if name in values:
-            raise ValueError(f"{name} is unknown")
-    segment = {name: values[name] for name in (*_OF_THE_SEGMENT, "passages") if name in values}
-    others = {name: value for name, value in values.items() if name not in _OF_THE_SEGMENT}
-    data = str(segment.get("data"))
-    last = data_number(data) if DATA.fullmatch(data) else 0
-    added = {"segments": [segment], "deleted": 0, "last_data": last}
-    return others | added | {"format_version": FORMAT_VERSION}

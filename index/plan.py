@@ -17,6 +17,8 @@ from index.schema import from_json, read_json
 BUILDING = "building"
 PLAN = "plan.json"
 DATA = re.compile(r"data-\d{4,9}")
+FLOAT32, INT8 = "float32", "int8"
+PRECISIONS = (FLOAT32, "float16", INT8)
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,25 @@ class Plan:
     encoder: str
     settings: dict[str, Any]
 
+    @property
+    def precision(self) -> str:
+        """How vectors are stored: the setting `vectors`, float32 where there is none.
+
+        Raises `ValueError` for one that is none of `PRECISIONS`.
+        """
+        return checked_precision(self.settings.get("vectors", FLOAT32), "settings.vectors")
+
     def differing(self, other: "Plan") -> str:
         """The names of the fields in which two plans differ; "" for the same plan."""
         mine, theirs = asdict(self), asdict(other)
         return ", ".join(name for name in mine if mine[name] != theirs[name])
+
+
+def checked_precision(precision: object, where: str = "vectors") -> str:
+    """`precision`, one of `PRECISIONS`; raises `ValueError` for another, which `where` names."""
+    if not (isinstance(precision, str) and precision in PRECISIONS):
+        raise ValueError(f"{where} is {precision!r:.40}, wanted {' or '.join(PRECISIONS)}")
+    return precision
 
 
 def data_number(name: str) -> int:

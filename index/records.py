@@ -1,14 +1,24 @@
 """What the engine is about: a passage of a corpus, and a hit of a search."""
 
+from collections.abc import Mapping
+from datetime import date, datetime
 from typing import NamedTuple
+
+# What a kept field of a passage may hold; None where the passage lacks it.
+Value = str | int | float | bool | date | datetime | None
 
 
 class Passage(NamedTuple):
-    """One passage of a corpus. `title` may be empty; ids are strings and survive to the end."""
+    """One passage of a corpus. `title` may be empty; ids are strings and survive to the end.
+
+    `metadata` holds the fields that were kept of it (`build --keep`), by name; it is read, never
+    changed.
+    """
 
     id: str
     title: str
     text: str
+    metadata: Mapping[str, Value] = {}
 
     @property
     def full_text(self) -> str:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -37,16 +38,22 @@ def from_json(kind: type[Record], values: object, where: str = "") -> Record:
     assert is_dataclass(kind)
     if not isinstance(values, Mapping):
         raise ValueError(f"{where.rstrip('.') or 'it'} is {values!r:.40}, wanted an object")
-    names = {field.name for field in fields(kind)}
-    needed = {field.name for field in fields(kind) if field.default is MISSING}
-    for name in (*sorted(needed - set(values)), *sorted(set(values) - names)):
-        raise ValueError(f"{where}{name} is {'missing' if name in names else 'unknown'}")
-    types_of = get_type_hints(kind)
+    types_of, needed = _fields(kind)
+    for name in (*sorted(needed - set(values)), *sorted(set(values) - set(types_of))):
+        raise ValueError(f"{where}{name} is {'missing' if name in needed else 'unknown'}")
     checked = {name: _checked(types_of[name], x, f"{where}{name}") for name, x in values.items()}
     try:
         return kind(**checked)
     except ValueError as error:
         raise ValueError(f"{where}{error}") from None
+
+
+@cache
+def _fields(kind: type) -> tuple[dict[str, Any], frozenset[str]]:
+    """The type of each field, and which fields have no default: slow to find, often asked."""
+    needed = frozenset(field.name for field in fields(kind) if field.default is MISSING)
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}, needed
 
 
 def check_ranges(record: object, **ranges: tuple[float, float]) -> None:
@@ -60,20 +67,23 @@ def check_ranges(record: object, **ranges: tuple[float, float]) -> None:
 
 def check_digests(record: object, *names: str) -> None:
     """Raise `ValueError` unless each named field is a SHA-256 in hexadecimal."""
-    for name in names:
-        if not _DIGEST.fullmatch(getattr(record, name)):
-            raise ValueError(f"{name} is {getattr(record, name)!r:.80}, wanted a SHA-256")
+    check_digest_texts({name: getattr(record, name) for name in names})
+
+
+def check_digest_texts(texts: Mapping[str, str]) -> None:
+    """Raise `ValueError`, naming it, unless each is a SHA-256 in hexadecimal."""
+    for name, text in texts.items():
+        if not _DIGEST.fullmatch(text):
+            raise ValueError(f"{name} is {text!r:.80}, wanted a SHA-256")
 
 
 def _checked(wanted: Any, value: Any, where: str) -> Any:
     """`value` as `wanted`: objects become dataclasses and lists tuples; no bool is a number."""
-    origin = get_origin(wanted) or wanted
-    if wanted is Any:
+    if type(value) is wanted or wanted is Any:  # most values: what follows is slow
         return value
+    origin = get_origin(wanted) or wanted
     if origin is UnionType:  # of a kind and None
-        if value is None:
-            return None
-        wanted = get_args(wanted)[0]
+        return None if value is None else _checked(get_args(wanted)[0], value, where)
     if is_dataclass(wanted):
         return from_json(wanted, value, f"{where}.")  # type: ignore[arg-type]
     if origin is tuple and isinstance(value, list):

@@ -22,23 +22,50 @@ from index.faiss_index import (
     write_faiss,
 )
 from index.files import check_digest, file_of, sha256_of, write_atomic
-from index.manifest import FAISS_FILE, DeletionRecord, SegmentRecord, ShardRecord, deletions_file
+from index.ids import IdTable, large_column, write_ids
+from index.lexical_files import write_lexical
+from index.lexical_record import OFF
+from index.manifest import (
+    FAISS_FILE,
+    IDS_FILE,
+    MIXED_VECTORS,
+    DeletionRecord,
+    SegmentRecord,
+    ShardRecord,
+    deletions_file,
+)
+from index.plan import FLOAT32
+from index.records import Passage
 from index.shards import PassageStore, VectorTable, by_part
 
 _RECALL_QUERIES = 100
 
 
 def finish_segment(
-    place: Path, data: str, shards: Sequence[ShardRecord], dimension: int, factory: str
+    place: Path,
+    data: str,
+    shards: Sequence[ShardRecord],
+    dimension: int,
+    factory: str,
+    precision: str = FLOAT32,
+    lexical: str = OFF,
+    *,
+    deterministic: bool = False,
 ) -> SegmentRecord:
-    """Write the FAISS file over the shards in the folder `place`, which is to be called `data`.
+    """Write the ids and both legs of the shards in the folder `place`, to be called `data`.
 
-    Raises `ValueError` for a factory string that FAISS can't build over them.
+    The legs are the FAISS file and, by the analyser `lexical`, the words.
+
+    The FAISS file is made of the vectors as they are stored; `deterministic` as for `build_faiss`.
+    Raises `ValueError` for a factory string that FAISS can't build over them, and for an id that
+    comes twice.
     """
     passages = sum(shard.rows for shard in shards)
     factory = choose_factory(passages, dimension, factory)
-    vectors = VectorTable(place, shards, dimension)
-    built = build_faiss(factory, dimension, vectors)
+    # Before the FAISS index takes up memory.
+    ids = write_ids(place, PassageStore(place, shards).id_chunks())
+    vectors = VectorTable(place, shards, dimension, precision)
+    built = build_faiss(factory, dimension, vectors, deterministic=deterministic)
     write_atomic(place / FAISS_FILE, lambda file: write_faiss(built, file))
 
     def search(queries: np.ndarray, k: int) -> list[np.ndarray]:
@@ -52,7 +79,11 @@ def finish_segment(
         passages=passages,
         recall_at_10=recall,
         recall_queries=queries,
+        recall_asked=MIXED_VECTORS,
         shards=tuple(shards),
+        ids=ids,
+        vectors=precision,
+        words=write_lexical(place, shards, lexical),
     )
 
 
@@ -68,13 +99,13 @@ def write_deletions(data: Path, number: int, live: np.ndarray) -> DeletionRecord
 
 
 def read_live(data: Path, segment: SegmentRecord) -> np.ndarray:
-    """Which rows of a segment are live, bool [n].
+    """Which rows of a segment are live, bool [n], read-only.
 
     Raises `ValueError` when the file of deleted rows is not the one that the record promises: so
     small a file is digested whenever it is read, for each of its bits decides about a hit.
     """
     if segment.deleted is None:
-        return np.ones(segment.passages, bool)
+        return np.broadcast_to(np.True_, segment.passages)  # a byte, not one a row
     path = file_of(data, segment.deleted.file)
     if path.stat().st_size != (segment.passages + 7) // 8:
         raise ValueError(f"{path.name} is not one bit for each of {segment.passages} passages")
@@ -84,6 +115,16 @@ def read_live(data: Path, segment: SegmentRecord) -> np.ndarray:
     if rest.any() or np.count_nonzero(live) != segment.live:
         raise ValueError(f"{path.name} does not mark {segment.deleted.rows} passages")
     return live
+
+
+def faults_of(folder: Path, segment: SegmentRecord) -> Iterator[str]:
+    """What is wrong with the files of a segment of the index in `folder`, by their digests."""
+    for name, digest in segment.digests.items():
+        try:
+            with told_of(segment):
+                check_digest(folder / segment.data, name, digest)
+        except ValueError as error:
+            yield str(error)
 
 
 @contextlib.contextmanager
@@ -104,19 +145,38 @@ class Segment:
         data = folder / record.data
         with told_of(record):
             self.live = read_live(data, record)
-            self.vectors = VectorTable(data, record.shards, dimension)
+            self.vectors = VectorTable(data, record.shards, dimension, record.vectors)
             self._faiss = read_faiss(data, FAISS_FILE, dimension, record.passages)
             self.store = PassageStore(data, record.shards)
+            self._on_disk = IdTable.open(data, record.passages) if record.ids else None
 
     @cached_property
-    def ids(self) -> list[str]:
+    def ids(self) -> IdTable:
         """The id of every row, live or not."""
         with told_of(self.record):
-            return self.store.ids()
+            return self._on_disk or IdTable(large_column(self.store.id_chunks()))
 
-    def search(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The live rows, and their scores, of the best `k` of each query and what ties with it."""
-        live = self.live if self.record.deleted else None
+    def ids_of(self, rows: np.ndarray) -> list[str]:
+        """The ids of `rows`, int64 [n]; raises `ValueError` where their files are damaged."""
+        with told_of(self.record):
+            return self.ids.ids_of(rows)
+
+    def passage(self, row: int, id_: str) -> Passage:
+        """The passage of a row; raises `ValueError` when its id is not `id_`, as `ids` says."""
+        with told_of(self.record):
+            passage = self.store[row]
+            if passage.id != id_:
+                raise ValueError(f"the passages and {IDS_FILE} have other ids in row {row}")
+            return passage
+
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The live rows, and their scores, of the best `k` of each query and what ties with it.
+
+        `allowed`, bool [n], are the live rows to search; None: all that are live.
+        """
+        live = allowed if allowed is not None else self.live if self.record.deleted else None
         with told_of(self.record):
             return search_faiss(
                 self._faiss, self.record.faiss_factory, self.vectors, queries, k, live
@@ -129,8 +189,10 @@ class LiveVectors:
     def __init__(self, segments: Sequence[Segment], dimension: int) -> None:
         self._segments = segments
         self._dimension = dimension
-        self._rows = [np.flatnonzero(segment.live) for segment in segments]
-        self._starts = np.cumsum([0, *map(len, self._rows)])
+        self._rows = [
+            np.flatnonzero(segment.live) if segment.record.deleted else None for segment in segments
+        ]
+        self._starts = np.cumsum([0, *(segment.record.live for segment in segments)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -139,7 +201,8 @@ class LiveVectors:
         """The vectors [n, d] of those rows; only they are read."""
         vectors = np.empty((len(rows), self._dimension), np.float32)
         for owner, mine, places in by_part(self._starts, rows):
-            vectors[mine] = self._segments[owner].vectors[self._rows[owner][places]]
+            live = self._rows[owner]
+            vectors[mine] = self._segments[owner].vectors[places if live is None else live[places]]
         return vectors
 
     @property

@@ -3,6 +3,7 @@
 Enters: the folder of an index. Leaves: a list of faults, empty when it is whole.
 """
 
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from index.dense_index import DenseIndex
 from index.faiss_index import recall_at_10
-from index.files import check_digest
-from index.manifest import Manifest, SegmentRecord
-from index.segment import Segment, told_of
+from index.ids import check_unique
+from index.lexical import LexicalLeg
+from index.manifest import IDS_FILE, Manifest
+from index.segment import Segment, faults_of, told_of
 
 # What half precision leaves of a length of one.
 _ROUNDING = 0.01
@@ -32,7 +34,7 @@ def verify(folder: Path) -> Verification:
     Raises `ValueError` when its manifest is none, or contradicts itself.
     """
     manifest = Manifest.read(folder)
-    faults = [fault for segment in manifest.segments for fault in _faults(folder, segment)]
+    faults = [fault for segment in manifest.segments for fault in faults_of(folder, segment)]
     if faults:
         return Verification(faults, float("nan"))
     try:
@@ -41,23 +43,19 @@ def verify(folder: Path) -> Verification:
         return Verification([str(error)], float("nan"))
 
 
-def _faults(folder: Path, segment: SegmentRecord) -> list[str]:
-    faults = []
-    for name, digest in segment.digests.items():
-        try:
-            with told_of(segment):
-                check_digest(folder / segment.data, name, digest)
-        except ValueError as error:
-            faults.append(str(error))
-    return faults
-
-
 def _read_through(index: DenseIndex) -> float:
     """Recall@10 measured again; raises `ValueError` where a file is not what it should be."""
-    assert len(index.ids) == len(index)
+    index.metadata.check()
+    start = 0
     for segment in index.segments:
         with told_of(segment.record):
             _read_segment(segment)
+            if index.lexical is not None:
+                _read_words(segment, index.lexical, start)
+        start += segment.record.passages
+    check_unique(
+        [segment.ids for segment in index.segments], [segment.live for segment in index.segments]
+    )
 
     def search(queries: np.ndarray, k: int) -> list[np.ndarray]:
         found = index.search(queries, k)
@@ -67,8 +65,22 @@ def _read_through(index: DenseIndex) -> float:
 
 
 def _read_segment(segment: Segment) -> None:
+    ids = iter(segment.ids)
+    for chunk in segment.store.id_chunks():
+        if chunk.to_pylist() != list(islice(ids, len(chunk))):
+            raise ValueError(f"the passages and {IDS_FILE} have other ids")
+    segment.ids.check()
     for _ in segment.store:  # each can be read
         pass
     for shard, part in zip(segment.record.shards, segment.vectors.parts, strict=True):
         if not (np.linalg.norm(part, axis=1) < 1 + _ROUNDING).all():
             raise ValueError(f"{shard.vectors} holds vectors longer than one, or NaN")
+
+
+def _read_words(segment: Segment, lexical: LexicalLeg, start: int) -> None:
+    """Look for some passages by their own words; the segment's rows begin at `start`."""
+    for row in np.unique(
+        np.linspace(0, segment.record.passages - 1, _QUERIES).astype(int)
+    ).tolist():
+        if not lexical.holds(start + row, segment.store[row].full_text):
+            raise ValueError(f"the lexical files do not hold the words of row {row}")

@@ -10,8 +10,9 @@ names it, and what was replaced is deleted. The plan is deleted last.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from index.files import check_digest, sync_folder, write_atomic
 from index.folder import REPLACED, claim, next_data, record_of, remove_build, tidy
 from index.journal import settle
+from index.lexical_record import OFF
 from index.manifest import (
     MANIFEST,
     METRIC,
@@ -29,11 +31,13 @@ from index.manifest import (
     ShardRecord,
     counted,
 )
+from index.metadata import columns_of
 from index.plan import BUILDING, PLAN, Plan, read_plan
 from index.records import Passage
 from index.schema import from_json, read_json
 from index.segment import finish_segment
 from index.shards import read_passages, write_shard
+from index.staging import begin_staging, drop_staging, take_over
 
 
 class IndexWriter:
@@ -54,6 +58,7 @@ class IndexWriter:
         self.finished: Manifest | None = None
         self._plan = plan
         self._place = folder / BUILDING
+        self._staging: Path | None = None
         self._checked = 0
         self._old, unfinished = claim(folder, resume=resume, overwrite=overwrite)
         if self._old:
@@ -64,6 +69,7 @@ class IndexWriter:
             if unfinished != self._place:  # killed before its manifest was written
                 unfinished.rename(self._place)
                 sync_folder(folder)
+            drop_staging(self._place)
             self.shards = self._finished_shards()
             return
         remove_build(folder, self._old)
@@ -92,19 +98,42 @@ class IndexWriter:
 
     def add_shard(self, passages: list[Passage], vectors: np.ndarray, truncated: int) -> None:
         """Write the next shard; once this returns, a killed build will not do it again."""
+        self.accept(self.write(len(self.shards), passages, vectors, truncated))
+
+    @property
+    def write(self) -> Callable[..., ShardRecord]:
+        """Writes a shard's files, called as `write_shard` without its folder; then `accept`."""
+        return partial(write_shard, self._place, precision=self._plan.precision)
+
+    def stage(self) -> Callable[..., ShardRecord]:
+        """As `write`, for processes that may outlive this one: can be sent to them."""
+        self._staging = self._staging or begin_staging(self._place.resolve())
+        return partial(write_shard, self._staging, precision=self._plan.precision)
+
+    def accept(self, shard: ShardRecord) -> None:
+        """Record that the files of the next shard are written: the build will not do it again."""
         number = len(self.shards)
-        shard = write_shard(self._place, number, passages, vectors, truncated)
+        if self._staging:
+            take_over(self._staging, shard)
         _write_json(record_of(self._place, number), asdict(shard))
         self.shards.append(shard)
         self._checked = len(self.shards)
 
     def publish(
-        self, *, encoder: EncoderRecord, factory: str, skipped: int, created_by: Mapping[str, str]
+        self,
+        *,
+        encoder: EncoderRecord,
+        factory: str,
+        skipped: int,
+        created_by: Mapping[str, str],
+        lexical: str = OFF,
+        deterministic: bool = False,
     ) -> Manifest:
-        """Build the FAISS file, then make all of it the index in `folder`.
+        """Build the FAISS file and the lexical leg, then make all of it the index in `folder`.
 
-        Raises `ValueError` for an empty corpus, one that lacks passages the resumed build had, or
-        a factory string FAISS does not know.
+        `lexical` is the analyser of that leg, or `off`; `deterministic` is as for `build_faiss`.
+        Raises `ValueError` for an empty corpus, one that lacks passages the resumed build had, or a
+        factory string FAISS does not know.
         """
         if self._checked < len(self.shards):
             raise self._corpus_changed(self._checked)
@@ -113,8 +142,18 @@ class IndexWriter:
         if not self.shards:
             remove_build(self.folder, self._old)
             raise ValueError(f"the corpus {self._plan.corpus!r} has no passages")
+        drop_staging(self._place)
         data = next_data(self.folder, self._old)
-        segment = finish_segment(self._place, data, self.shards, encoder.dimension, factory)
+        segment = finish_segment(
+            self._place,
+            data,
+            self.shards,
+            encoder.dimension,
+            factory,
+            self._plan.precision,
+            lexical,
+            deterministic=deterministic,
+        )
         manifest = Manifest(
             corpus=self._plan.corpus,
             encoder=encoder,
@@ -123,7 +162,9 @@ class IndexWriter:
             segments=(segment,),
             last_data=segment.number,
             settings=self._plan.settings,
+            columns=columns_of(self._place, self.shards),
             created_by=dict(created_by),
+            lexical=lexical,
             **counted([segment]),
         )
         if self._old:

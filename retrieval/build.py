@@ -1,34 +1,51 @@
 """Build an index from a corpus: read, encode a shard at a time, write, publish.
 
 Enters: a corpus, a folder, settings. Leaves: a published index and its manifest. Memory holds
-one shard of passages, whatever the size of the corpus.
+a shard of passages, or a few for each worker that encodes, whatever the size of the corpus.
 
     build_index("pydoc", Path("my-index"), IndexSettings())
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any, Protocol
 
 import faiss
-from tqdm import tqdm
 
+from configs.command import note
+from index.columns import Columns
+from index.faiss_gpu import stays_on_cpu
 from index.faiss_index import AUTO
 from index.files import LOCK, only_writer
 from index.folder import claim
-from index.manifest import Manifest
-from index.plan import Plan
+from index.lexical_record import ENGLISH, OFF, check_lexical
+from index.manifest import Manifest, ShardRecord
+from index.plan import Plan, checked_precision
 from index.records import Passage
 from index.writer import IndexWriter
 from retrieval.corpora import open_corpus
+from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Skipped
-from retrieval.encoder import DEFAULT_ENCODER, Encoder
+from retrieval.encoder import DEFAULT_ENCODER, FLOAT32, check_dtype
+from retrieval.engines.choice import LOCAL, start_engine
+from retrieval.engines.loading import LoadEncoder
+from retrieval.engines.protocol import Engine, NumberedShard, WriteShard
+from retrieval.progress import encoding_progress
 
-_RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "torch")
+# What earlier versions did, which had no such settings.
+BEFORE: dict[str, Any] = {
+    "keep": [],
+    "limit": None,
+    "lexical": OFF,
+    "dtype": FLOAT32,
+    "vectors": FLOAT32,
+}
+_RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "tantivy", "torch")
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,12 @@ class IndexSettings:
     `batch_size` bounds what is encoded at once: so many of a shard's longest passages, or as many
     tokens of shorter ones. `max_length` is in tokens (None: the encoder's own limit); `shard_size`
     in passages: what a killed build may lose, and the window that batches of like lengths are made
-    of.
+    of. `keep` names fields of the corpus that a search may ask for, `limit` is how many passages of
+    it are read (None: all). `lexical` is the analyser of the lexical leg: english, plain (all
+    words, no stems) or off. `dtype` is what the encoder computes in, `vectors` how they are stored:
+    float32, float16 or int8. `deterministic` links a graph (HNSW) by one thread, so that every
+    build links the same one; all other kinds are the same anyway. Who encodes where decides no
+    byte: no setting.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -47,12 +69,36 @@ class IndexSettings:
     batch_size: int = 32
     shard_size: int = 2048
     skip_bad: bool = False
+    keep: tuple[str, ...] = ()
+    limit: int | None = None
+    lexical: str = ENGLISH
+    dtype: str = FLOAT32
+    vectors: str = FLOAT32
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "shard_size", "max_length"):
+        check_lexical(self.lexical)
+        check_dtype(self.dtype)
+        checked_precision(self.vectors)
+        if "" in self.keep or len(set(self.keep)) < len(self.keep):
+            raise ValueError(f"keep is {', '.join(self.keep)!r}, wanted names, each once")
+        for name in ("batch_size", "shard_size", "max_length", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, wanted at least 1")
+
+    def recorded(self) -> dict[str, Any]:
+        """What the manifest says of them, in the words of JSON.
+
+        Settings that earlier versions did not have are left out where they say what those did: else
+        no build of theirs could be resumed.
+        """
+        values = asdict(self) | {"keep": list(self.keep)}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in BEFORE or value != BEFORE[name]
+        }
 
 
 def build_index(
@@ -63,45 +109,91 @@ def build_index(
     resume: bool = False,
     overwrite: bool = False,
     device: str | None = None,
+    workers: int | None = None,
+    engine: str = LOCAL,
     skipped: Skipped | None = None,
 ) -> Manifest:
     """Build the index of `corpus` in `folder`.
 
-    A killed build goes on from its last whole shard with `resume` and gives the same bytes; a whole
-    index of the same corpus and settings is left as it is. `skipped` receives what
-    `settings.skip_bad` left out. Raises `ValueError` for a corpus or an encoder that can't be read,
-    an empty corpus, or a folder that holds an index already or anything else that is not ours: that
-    before anything is read.
+    `engine`, `device` (several, with commas between) and `workers` say who encodes, as
+    `start_engine` takes them.
+
+    A killed build goes on from its last whole shard with `resume` and gives the same bytes, but for
+    a graph that is not `deterministic`; a whole index of the same corpus and settings is left as it
+    is. `skipped` receives what `settings.skip_bad` left out. Raises `ValueError` for a corpus or an
+    encoder that can't be read, an empty corpus, or a folder that holds an index already or anything
+    else that is not ours: that before anything is read.
     """
     with only_writer(folder) if (folder / LOCK).exists() else nullcontext():
         claim(folder, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
-    passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None), corpus)
-    encoder = Encoder.load(
-        settings.encoder,
-        device=device,
-        max_length=settings.max_length,
-        batch_size=settings.batch_size,
-    )
-    plan = Plan(corpus, encoder.record.fingerprint, asdict(settings))
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(folder):
-        writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
-        with tqdm(desc="encode", unit=" passages", disable=None) as progress:
-            for number, shard in enumerate(in_shards(passages, settings.shard_size)):
-                if not writer.already_written(number, shard):
-                    vectors, truncated = encoder.encode_passages(shard)
-                    writer.add_shard(shard, vectors, truncated)
-                progress.update(len(shard))
-        manifest = writer.publish(
-            encoder=encoder.record,
-            factory=settings.faiss,
-            skipped=skipped.count,
-            created_by=created_by(),
-        )
+    reading = Reading(Columns(settings.keep), needed=True, limit=settings.limit)
+    passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None, reading), corpus)
+    load = LoadEncoder(settings.encoder, settings.max_length, settings.batch_size, settings.dtype)
+    with start_engine(load, name=engine, device=device, workers=workers) as started:
+        plan = Plan(corpus, started.record.fingerprint, settings.recorded())
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_writer(folder):
+            writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
+            encode_shards(in_shards(passages, settings.shard_size), started, writer, reading)
+            manifest = writer.publish(
+                encoder=started.record,
+                factory=settings.faiss,
+                skipped=skipped.count,
+                created_by=created_by(),
+                lexical=settings.lexical,
+                deterministic=settings.deterministic,
+            )
+    if stays_on_cpu(manifest.segments[-1].faiss_factory):
+        note("a graph (HNSW) is built and searched on the CPU, whatever GPUs there are")
     if writer.finished:
         print(f"{folder} holds this index already, whole", file=sys.stderr)
     return manifest
+
+
+class Writer(Protocol):
+    """Where the shards of a build go: `index.writer.IndexWriter`, or into Milvus."""
+
+    @property
+    def finished(self) -> object | None:
+        """The whole index that a resumed build found, with which the corpus is compared."""
+        ...
+
+    @property
+    def write(self) -> WriteShard:
+        """Writes a shard, in this process."""
+        ...
+
+    def stage(self) -> WriteShard:
+        """Writes a shard, in processes that may outlive this one."""
+        ...
+
+    def already_written(self, number: int, passages: list[Passage]) -> bool:
+        """Whether the build that is resumed had written that shard."""
+        ...
+
+    def accept(self, shard: ShardRecord) -> None:
+        """Record that the next shard is written."""
+        ...
+
+
+def encode_shards(
+    shards: Iterable[list[Passage]], engine: Engine, writer: Writer, reading: Reading
+) -> None:
+    """Let `engine` encode, and `writer` keep, what the build that is resumed had not."""
+    with encoding_progress(reading) as advance:
+
+        def unwritten() -> Iterator[NumberedShard]:
+            for number, passages in enumerate(shards):
+                if writer.already_written(number, passages):
+                    advance(len(passages))
+                else:
+                    yield NumberedShard(number, passages)
+
+        write = writer.stage() if engine.remote and not writer.finished else writer.write
+        for record in engine.records(unwritten(), write):
+            writer.accept(record)
+            advance(record.rows)
 
 
 def created_by() -> dict[str, str]:

@@ -3,6 +3,10 @@
 Enters: the name of a local model, a folder, or a hub name. Leaves: float32 rows of length one.
 
     Encoder.load("minilm").encode_queries(["how to open a file"])  # [1, 384]
+
+A model computes in float32 unless another `dtype` is asked for. Whatever it is, vectors are brought
+to length one in float32, and the fingerprint is that of the weights as they were stored: queries in
+float32 search what passages in bfloat16 built.
 """
 
 import hashlib
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 DEFAULT_ENCODER = MINILM
+FLOAT32 = "float32"
+DTYPES = (FLOAT32, "float16", "bfloat16")
 _VALUES_PER_TENSOR = 64
 # A layer's states of more tokens than these do not stay in a core's cache until the next layer.
 _MOST_TOKENS_ON_CPU = 1024
@@ -32,9 +38,18 @@ _FILES_READ = ["*.json", "*.txt", "*.safetensors", "*.model", "*.jinja"]
 class Encoder:
     """A sentence-transformers model as the engine uses it: prompts, truncation, unit rows."""
 
-    def __init__(self, name: str, model: "SentenceTransformer", batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: "SentenceTransformer",
+        batch_size: int = 32,
+        dtype: str = FLOAT32,
+    ) -> None:
+        import torch  # loaded already: there is a model
+
         self._model = model
         self.batch_size = batch_size
+        self.dtype = check_dtype(dtype)
         prompts = model.prompts or {}
         passage_prompt = next((p for p in ("document", "passage") if prompts.get(p)), "")
         self.record = EncoderRecord(
@@ -46,6 +61,7 @@ class Encoder:
             query_prompt=prompts.get("query") or "",
             passage_prompt=prompts.get(passage_prompt) or "",
         )
+        model.to(getattr(torch, dtype))  # only now: the fingerprint is that of what is stored
 
     @classmethod
     def load(
@@ -55,18 +71,21 @@ class Encoder:
         device: str | None = None,
         max_length: int | None = None,
         batch_size: int = 32,
+        dtype: str = FLOAT32,
     ) -> "Encoder":
         """Load an encoder; `max_length` (tokens) lowers the model's own limit.
 
-        Raises `ValueError` when there is no such model, or its limit is below `max_length`.
+        `dtype` is what its weights and states are kept in. Raises `ValueError` when there is no
+        such model or dtype, or the model's limit is below `max_length`.
         """
+        check_dtype(dtype)
         model = load_model("encoder", name, lambda folder: _sentence_transformer(folder, device))
         limit = model.max_seq_length
         if max_length is not None:
             if limit is not None and max_length > limit:
                 raise ValueError(f"max_length is {max_length}, encoder {name!r} reads {limit}")
             model.max_seq_length = max_length
-        return cls(name, model, batch_size)
+        return cls(name, model, batch_size, dtype)
 
     def encode_queries(self, queries: Iterable[str]) -> np.ndarray:
         """Unit vectors float32 [n, d] of `queries`; raises as `check_queries` for a bad one."""
@@ -106,11 +125,21 @@ class Encoder:
             texts,
             prompt=prompt or None,
             batch_size=batch_size,
-            normalize_embeddings=True,
+            normalize_embeddings=self.dtype == FLOAT32,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        return np.asarray(vectors, np.float32)
+        vectors = np.asarray(vectors, np.float32)
+        if self.dtype != FLOAT32:  # in bfloat16 a length of one is off by .4 %
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+
+def check_dtype(dtype: str) -> str:
+    """`dtype`; raises `ValueError` for none that an encoder computes in."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}, wanted one of {', '.join(DTYPES)}")
+    return dtype
 
 
 def even_batches(lengths: np.ndarray, most: int) -> Iterator[np.ndarray]:

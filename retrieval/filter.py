@@ -216,7 +216,7 @@ def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, st
         note(f"{len(without_text)} judged queries have no text and are left out: {listed}")
     retriever = Retriever.open(arguments.index, device=arguments.device)
     embeddings = retriever.encode_queries(list(queries.values()))
-    own = own_ids(qrels, set(retriever.index.ids))
+    own = own_ids(qrels, retriever.index)
     found = retriever.index.search(embeddings, arguments.k + bool(own))
     results = [
         without_own(hits, query_id, own, arguments.k)

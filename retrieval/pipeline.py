@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from tqdm import tqdm
 
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter
+from retrieval.legs import BY_COSINE, Legs, Search, keep_relevant
 from retrieval.own_hits import without_own
-from retrieval.retriever import Retriever, keep_relevant
+from retrieval.retriever import Retriever
 
-DENSE, FILTER, RERANK = "dense", "filter", "rerank"
+FILTER, RERANK = "filter", "rerank"
 
 
 class Scored(Protocol):
@@ -58,29 +60,33 @@ def run_pipeline(
     queries: Mapping[str, str],
     *,
     k: int = 100,
+    search: Search = BY_COSINE,
     relevance_filter: RelevanceFilter | None = None,
     reranker: Reranker | None = None,
     own: AbstractSet[str] = frozenset(),
 ) -> list[StageHits]:
     """Run every query by itself, as a user's arrives, and return the stages that ran, in order.
 
-    The filter sees at least as many hits as it needs to judge one, and cuts among the first `k`;
-    the reranker ranks what is kept. A query of which nothing is kept has no hits from there on.
+    The first stage has the name of the search's mode. The filter sees at least as many hits as it
+    needs to judge one, and cuts among the first `k`; the reranker ranks what is kept. A query of
+    which nothing is kept has no hits from there on.
     Queries of `own` do not find the passage that has their own id: one more hit takes its place.
     """
-    dense, kept, reranked = StageHits(DENSE), StageHits(FILTER), StageHits(RERANK)
-    _warm_up(retriever, queries, reranker)
-    depth = max(k, relevance_filter.needed_hits if relevance_filter else 0)
+    first, kept, reranked = StageHits(search.mode), StageHits(FILTER), StageHits(RERANK)
+    _warm_up(retriever, queries, search, reranker)
+    depth = search.depth(k, relevance_filter)
     for query_id, query in tqdm(queries.items(), desc="queries", unit=" queries", disable=None):
         clock = _Clock()
-        vector = retriever.encode_queries([query])
-        (found,) = retriever.index.search(vector, depth + (query_id in own))
-        dense.own_hits += query_id in own and any(hit.id == query_id for hit in found)
-        found = without_own(found, query_id, own, depth)
-        hits = dense.hits[query_id] = found[:k]
-        dense.latency_ms.append(clock.lap_ms())
-        if relevance_filter is not None:
-            (hits,) = keep_relevant(relevance_filter, vector, [found], k)
+        vector = None
+        if search.needs_vectors(relevance_filter):
+            vector = retriever.encode_queries([query])
+        (found,) = search.legs(retriever.index, [query], vector, depth + (query_id in own))
+        first.own_hits += query_id in own and any(hit.id == query_id for hit in chain(*found))
+        legs = Legs(*(without_own(hits, query_id, own, depth) for hits in found))
+        hits = first.hits[query_id] = search.merged(legs, k)
+        first.latency_ms.append(clock.lap_ms())
+        if relevance_filter is not None and vector is not None:
+            (hits,) = keep_relevant(relevance_filter, retriever.index, vector, [legs], [hits])
             kept.hits[query_id] = hits
             kept.latency_ms.append(clock.lap_ms())
         if reranker is not None:
@@ -89,14 +95,16 @@ def run_pipeline(
                 Hit(scored.id, scored.score, rank) for rank, scored in enumerate(ranking, 1)
             ]
             reranked.latency_ms.append(clock.lap_ms())
-    return [dense, *([kept] if relevance_filter else []), *([reranked] if reranker else [])]
+    return [first, *([kept] if relevance_filter else []), *([reranked] if reranker else [])]
 
 
-def _warm_up(retriever: Retriever, queries: Mapping[str, str], reranker: Reranker | None) -> None:
+def _warm_up(
+    retriever: Retriever, queries: Mapping[str, str], search: Search, reranker: Reranker | None
+) -> None:
     """One query whose time nobody counts: the first call of a model allocates and compiles."""
     for query in list(queries.values())[:1]:
-        (hits,) = retriever.search([query], k=1)
-        if reranker is not None:
+        (hits,) = retriever.search([query], k=1, mode=search.mode, dense_weight=search.dense_weight)
+        if reranker is not None and hits:
             reranker(query, retriever.passages(hits))
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from configs.formats.checks import check_count, check_queries
-from index.dense_index import DenseIndex
 from index.manifest import EncoderRecord
+from index.metadata import Where
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
-from retrieval.encoder import Encoder
+from retrieval.backend import SearchableIndex, open_index
+from retrieval.encoder import FLOAT32, Encoder
+from retrieval.legs import DENSE, Search, keep_relevant
 
 FILTER_FOLDER = "filter"
 _QUERIES_PER_BATCH = 256
@@ -24,20 +26,26 @@ _QUERIES_PER_BATCH = 256
 class Retriever:
     """An open index and the encoder that made it."""
 
-    def __init__(self, index: DenseIndex, encoder: Encoder) -> None:
+    def __init__(self, index: SearchableIndex, encoder: Encoder) -> None:
         self.index = index
         self.encoder = encoder
 
     @classmethod
     def open(
-        cls, folder: Path | str, *, encoder: str | Encoder | None = None, device: str | None = None
+        cls,
+        folder: Path | str,
+        *,
+        encoder: str | Encoder | None = None,
+        device: str | None = None,
+        verify: bool = False,
     ) -> "Retriever":
         """Open the index in `folder` with its own encoder, or check that `encoder` is that one.
 
-        Raises `ValueError` when `folder` is no index, or the encoder is another one, another
-        revision of it, or reads another length.
+        With `verify` every file is first compared with its digest. Raises `ValueError` when
+        `folder` is no index, or the encoder is another one, another revision of it, or reads
+        another length.
         """
-        index = DenseIndex.open(folder)
+        index = open_index(folder, verify=verify)
         made_by = index.manifest.encoder
         return cls(index, same_encoder(folder, made_by, encoder, device=device))
 
@@ -67,23 +75,39 @@ class Retriever:
         queries: str | Iterable[str],
         k: int = 10,
         relevance_filter: RelevanceFilter | None = None,
+        *,
+        where: Where | None = None,
+        mode: str = DENSE,
+        dense_weight: float | None = None,
     ) -> list[list[Hit]]:
         """The `k` best hits of each query, best first; one string counts as one query.
 
-        With a filter, those of them that it keeps, maybe none. Gives every passage when `k` is
-        larger than the corpus. Raises `TypeError` or `ValueError` for what is no query, and for a
-        `k` that is no whole number from 1.
+        `mode` is dense (scores are cosines; every passage when `k` is larger than the corpus),
+        lexical (BM25; passages that share a word with the query) or hybrid, the fusion of both: of
+        reciprocal ranks, or of scores with `dense_weight` (see `Search`).
+
+        Only passages that the condition `where` keeps are searched: a text such as "year >= 2020",
+        or a pyarrow expression. With a filter, those of them that it keeps by their cosines, maybe
+        none. Raises `TypeError` or `ValueError` for what is no query, for a `k` that is no whole
+        number from 1, for a search for words in an index that has none, and as `DenseIndex.where`.
         """
+        search = Search(mode, dense_weight)
         asked = check_queries([queries] if isinstance(queries, str) else queries)
         check_count("k", k)
         k = int(k)  # numpy's own among them
-        depth = k if relevance_filter is None else max(k, relevance_filter.needed_hits)
+        if where is not None:
+            self.index.where(where)  # told before anything is encoded
+        depth = search.depth(k, relevance_filter)
         hits: list[list[Hit]] = []
         for start in range(0, len(asked), _QUERIES_PER_BATCH):
-            vectors = self.encode_queries(asked[start : start + _QUERIES_PER_BATCH])
-            found = self.index.search(vectors, depth)
-            if relevance_filter is not None:
-                found = keep_relevant(relevance_filter, vectors, found, k)
+            batch = asked[start : start + _QUERIES_PER_BATCH]
+            vectors = None
+            if search.needs_vectors(relevance_filter):
+                vectors = self.encode_queries(batch)
+            legs = search.legs(self.index, batch, vectors, depth, where)
+            found = [search.merged(each, k) for each in legs]
+            if relevance_filter is not None and vectors is not None:
+                found = keep_relevant(relevance_filter, self.index, vectors, legs, found)
             hits.extend(found)
         return hits
 
@@ -99,6 +123,7 @@ def same_encoder(
     *,
     device: str | None = None,
     batch_size: int = 32,
+    dtype: str = FLOAT32,
 ) -> Encoder:
     """The encoder that made the index in `folder`, loaded, or `encoder` where it is that one.
 
@@ -110,6 +135,7 @@ def same_encoder(
             device=device,
             max_length=made_by.max_length or None,
             batch_size=batch_size,
+            dtype=dtype,
         )
     if encoder.record.fingerprint != made_by.fingerprint:
         same_name = encoder.record.name == made_by.name
@@ -119,18 +145,3 @@ def same_encoder(
             f"take the encoder that built it, or build the index again"
         )
     return encoder
-
-
-def keep_relevant(
-    relevance_filter: RelevanceFilter, vectors: np.ndarray, found: Sequence[list[Hit]], k: int
-) -> list[list[Hit]]:
-    """Of each query's first `k` hits those that the filter keeps.
-
-    `vectors` are the queries' rows [n, d]; `found` may be deeper than `k`: the filter reads all.
-    """
-    scores = [np.array([hit.score for hit in hits], np.float32) for hits in found]
-    masks = relevance_filter.keep(vectors, scores)
-    return [
-        [hit for hit, keep in zip(hits[:k], mask, strict=False) if keep]
-        for hits, mask in zip(found, masks, strict=True)
-    ]

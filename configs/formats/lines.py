@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -30,8 +30,12 @@ class Line(NamedTuple):
     text: str | None
 
 
-def read_lines(path: PathLike | None) -> Iterator[Line]:
+def read_lines(
+    path: PathLike | None, opened: Callable[[io.BufferedReader], object] | None = None
+) -> Iterator[Line]:
     """The lines of the file `path` (None: stdin), blank ones included.
+
+    `opened` gets the open file, whose place says how much of it was read.
 
     Gzip is known by its first bytes, whatever the name. A byte order mark is no text. Lines end at
     newlines alone, for texts and ids may hold what else Unicode calls a line break. Raises
@@ -40,6 +44,8 @@ def read_lines(path: PathLike | None) -> Iterator[Line]:
     name = str(path or "stdin")
     number = 0
     with _opened(path) as raw:
+        if opened:
+            opened(raw)
         packed = raw.peek(2)[:2] == _GZIP
         source = gzip.GzipFile(fileobj=raw) if packed else raw
         try:

@@ -25,6 +25,18 @@ def add_run_parser(subparsers: Subparsers) -> None:
         "for the one beside the index",
     )
     parser.add_argument("-k", type=int, help="hits searched for a query (100)")
+    parser.add_argument(
+        "--search",
+        choices=("dense", "lexical", "hybrid"),
+        help="by cosine (default), by words (BM25), or by both",
+    )
+    parser.add_argument(
+        "--dense-weight",
+        type=float,
+        metavar="W",
+        help="of hybrid search: W times the cosines and 1 - W times the BM25 scores, each laid "
+        "over [0, 1]; without it reciprocal ranks are added up",
+    )
     parser.add_argument("--measures", nargs="+", metavar="NAME", help="nDCG@10 RR@10 R@100")
     parser.add_argument(
         "--keep-own",
@@ -49,7 +61,8 @@ def run_run(arguments: argparse.Namespace) -> None:
     from eval.pipeline.stages import PipelineSettings, evaluate_pipeline
 
     names = ("collection", "index", "split", "k", "filter", "rerank", "measures", "device")
-    options = {name: getattr(arguments, name) for name in (*names, "keep_own")}
+    more = ("search", "dense_weight", "keep_own")
+    options = {name: getattr(arguments, name) for name in (*names, *more)}
     settings = read_settings(PipelineSettings, **options)
     if arguments.out:
         check_result_folder(arguments.out)  # before a model runs

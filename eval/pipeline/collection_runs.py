@@ -6,21 +6,17 @@ Enters: a collection, its index, queries, rerankers. Leaves: runs by the name of
 import warnings
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import islice
-from pathlib import Path
 
 from tqdm import tqdm
 
 from eval.files.trec import Qrels, Run
-from eval.pipeline.fusion import reciprocal_rank_fusion
-from eval.pipeline.lexical import Bm25
 from rerank import BlockRanker, PassagesTruncatedWarning
-from retrieval.corpora import open_corpus
-from retrieval.corpora.records import Skipped
+from retrieval.fusion import reciprocal_rank_fusion
+from retrieval.legs import DENSE, LEXICAL
 from retrieval.own_hits import without_own
 from retrieval.retriever import Retriever
 
-DENSE, BM25, FUSION = "dense", "bm25", "fusion"
+BM25, FUSION = "bm25", "fusion"
 # Passages that a reranker has read and keeps at once: about 2 GB of MiniLM's states at most.
 _KEPT_PASSAGES = 5000
 
@@ -36,7 +32,6 @@ def beside(reranker: str, first: str) -> str:
 
 
 def collection_runs(
-    folder: Path,
     retriever: Retriever,
     queries: Mapping[str, str],
     rankers: Mapping[str, BlockRanker],
@@ -52,38 +47,45 @@ def collection_runs(
     With `pools` every system orders the passages that a query's pool names instead (those that
     the index has), however many they are.
     """
-    texts = ((passage.id, passage.full_text) for passage in open_corpus(str(folder), Skipped()))
-    lexical = Bm25.over(texts)
     if pools is None:
-        fetched = k + bool(own)
-        hits = retriever.search(list(queries.values()), fetched)
-        dense = {
-            query_id: {hit.id: hit.score for hit in without_own(found, query_id, own, k)}
-            for query_id, found in zip(queries, hits, strict=True)
-        }
-        bm25 = lexical.search(queries, fetched)
-        for query_id, scores in bm25.items():
-            if query_id in own:
-                scores.pop(query_id, None)
-            bm25[query_id] = dict(islice(scores.items(), k))
+        dense, bm25 = (_searched(retriever, queries, mode, k, own) for mode in (DENSE, LEXICAL))
         depth = k
     else:
         dense = _pooled(retriever, queries, pools)
-        found_all = lexical.search(queries, len(retriever.index))
-        bm25 = {q: {i: s for i, s in found_all[q].items() if i in dense[q]} for q in queries}
+        everything = _searched(retriever, queries, LEXICAL, len(retriever.index))
+        bm25 = {q: {i: s for i, s in everything[q].items() if i in dense[q]} for q in queries}
         depth = max(map(len, dense.values()))
-    fusion = reciprocal_rank_fusion([dense, bm25], depth)
+    fusion = _fused([dense, bm25], depth)
     runs: dict[str, Run] = {DENSE: dense, BM25: bm25, FUSION: fusion}
     for name, ranker in rankers.items():
         first, second = _reranked(retriever, ranker, queries, (dense, fusion))
         runs |= {over(name, DENSE): first, over(name, FUSION): second}
-        runs[beside(name, FUSION)] = reciprocal_rank_fusion([fusion, second], depth)
+        runs[beside(name, FUSION)] = _fused([fusion, second], depth)
     return runs
+
+
+def _searched(
+    retriever: Retriever,
+    queries: Mapping[str, str],
+    mode: str,
+    k: int,
+    own: AbstractSet[str] = frozenset(),
+) -> dict[str, dict[str, float]]:
+    """The `k` best passages of each query by one leg."""
+    hits = retriever.search(list(queries.values()), k + bool(own), mode=mode)
+    return {
+        query_id: {hit.id: hit.score for hit in without_own(found, query_id, own, k)}
+        for query_id, found in zip(queries, hits, strict=True)
+    }
+
+
+def _fused(runs: Sequence[Run], k: int) -> Run:
+    return {q: reciprocal_rank_fusion([run[q] for run in runs], k) for q in runs[0]}
 
 
 def _pooled(retriever: Retriever, queries: Mapping[str, str], pools: Qrels) -> Run:
     """Cosines of every query with the passages of its pool."""
-    known = set(retriever.index.ids)
+    known = retriever.index
     vectors = retriever.encode_queries(list(queries.values()))
     run = {}
     for query_id, vector in zip(queries, vectors, strict=True):

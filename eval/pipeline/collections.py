@@ -17,7 +17,7 @@ import numpy as np
 from eval.files.provenance import package_versions
 from eval.files.result_folder import write_result
 from eval.files.trec import Run
-from eval.pipeline.collection_runs import BM25, DENSE, FUSION, beside, collection_runs, over
+from eval.pipeline.collection_runs import BM25, FUSION, beside, collection_runs, over
 from eval.pipeline.judged_queries import (
     JudgedQueries,
     absent_passages,
@@ -30,6 +30,7 @@ from index.manifest import MANIFEST
 from rerank import BlockRanker
 from retrieval.build import IndexSettings, build_index
 from retrieval.corpora import load_collection
+from retrieval.legs import DENSE
 from retrieval.own_hits import own_ids
 from retrieval.retriever import Retriever
 
@@ -126,12 +127,12 @@ def run_collections(
         _say(f"{collection.name}: searching and reranking …")
         retriever = Retriever.open(target / "index")
         pools = qrels if settings.judged else None
-        known = set(retriever.index.ids)
+        known = retriever.index
         notes = missing_notes(asked, absent_passages(qrels, known))
         for note in notes:
             _say(f"{collection.name}: {note}")
         own = own_ids(qrels, known)
-        runs = collection_runs(collection, retriever, queries, rankers, settings.k, own, pools)
+        runs = collection_runs(retriever, queries, rankers, settings.k, own, pools)
         report = CollectionReport(
             collection.name,
             collection.name in settings.seen,

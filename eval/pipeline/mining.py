@@ -35,7 +35,7 @@ def mine_from_index(
     if not queries:
         raise ValueError(f"{collection}: no query of split {split} is judged")
     retriever = Retriever.open(index, device=device)
-    known = frozenset(retriever.index.ids)
+    known = retriever.index
     # A passage that is the query itself would make the hardest, and wrongest, negative.
     own = own_ids(loaded.qrels, known)
     found = retriever.search(list(queries.values()), settings.depth + bool(own))

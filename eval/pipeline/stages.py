@@ -29,8 +29,9 @@ from eval.statistics.intervals import Intervals, bootstrap_intervals
 from index.records import Hit
 from rerank import BlockRanker, PassagesTruncatedWarning
 from retrieval.corpora import load_collection
+from retrieval.legs import DENSE, Search
 from retrieval.own_hits import own_ids
-from retrieval.pipeline import DENSE, StageHits, run_pipeline
+from retrieval.pipeline import StageHits, run_pipeline
 from retrieval.retriever import Retriever
 
 
@@ -38,7 +39,8 @@ from retrieval.retriever import Retriever
 class PipelineSettings:
     """What is run and measured.
 
-    `filter` is a score, a filter's folder, or `index` for the one beside the index. `max_queries`
+    `search` is dense, lexical or hybrid, `dense_weight` of the last (see `Search`). `filter` is a
+    cosine, a filter's folder, or `index` for the one beside the index. `max_queries`
     takes that many of the judged queries, evenly spread; None takes all. Hits under the query's
     own id are dropped, as BEIR does, unless they were judged for it or `keep_own` is set.
     """
@@ -47,6 +49,8 @@ class PipelineSettings:
     index: str
     split: str = "test"
     k: int = 100
+    search: str = DENSE
+    dense_weight: float | None = None
     filter: str | None = None
     rerank: str | None = None
     measures: tuple[str, ...] = ("nDCG@10", "RR@10", "R@100")
@@ -61,7 +65,7 @@ class PipelineSettings:
 class StageReport:
     """One stage's result over all judged queries.
 
-    `kept_share` is its hits over the dense hits, `null_share` the share of queries without any;
+    `kept_share` is its hits over the first stage's, `null_share` the share of queries without any;
     `tokens` are the reranker's tokens of its passages, None where there is no reranker.
     """
 
@@ -105,7 +109,7 @@ class PipelineReport:
         header = ["stage", *self.settings.measures, "ms/query", "kept %", "null %"]
         rows: list[list[str | float]] = [
             [
-                stage.name if stage.name == DENSE else f"+{stage.name}",
+                stage.name if stage is self.stages[0] else f"+{stage.name}",
                 *stage.evaluation.means.values(),
                 f"{stage.latency_ms.mean():.1f}",
                 f"{100 * stage.kept_share:.1f}",
@@ -139,13 +143,14 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
     """
     for measure in settings.measures:
         parse_measure(measure)
+    search = Search(settings.search, settings.dense_weight)
     collection = load_collection(settings.collection, settings.split)
     asked = judged_queries(collection.queries, collection.qrels, settings.max_queries)
     if not asked.queries:
         raise ValueError(f"{settings.collection}: no query of split {settings.split} is judged")
     queries, qrels = asked.queries, asked.qrels
     retriever = Retriever.open(settings.index, device=settings.device)
-    known = set(retriever.index.ids)
+    known = retriever.index
     if fault := next(filter(None, map(id_fault, retriever.index.ids)), ""):
         raise ValueError(
             f"the index {settings.index} is an old one, and no run can hold it: {fault}"
@@ -167,6 +172,7 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
             retriever,
             queries,
             k=settings.k,
+            search=search,
             relevance_filter=relevance_filter,
             reranker=ranker.rerank if ranker else None,
             own=own_ids(qrels, known, settings.keep_own),
@@ -175,7 +181,8 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
     at_limit = 0
     if ranker is not None:
         found = list(dict.fromkeys(hit.id for hits in stages[0].hits.values() for hit in hits))
-        counts = dict(zip(found, ranker.token_counts(retriever.index.passages(found)), strict=True))
+        tokens = ranker.token_counts(retriever.index.passages(found)) if found else []
+        counts = dict(zip(found, tokens, strict=True))
         at_limit = sum(n >= ranker.settings.most_passage_tokens for n in counts.values())
     manifest = retriever.index.manifest
     return PipelineReport(
@@ -193,7 +200,7 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
 
 def _stage_report(
     stage: StageHits,
-    dense: StageHits,
+    first: StageHits,
     qrels: Mapping[str, Mapping[str, int]],
     settings: PipelineSettings,
     counts: Mapping[str, int] | None,
@@ -209,7 +216,7 @@ def _stage_report(
         evaluation=evaluation,
         intervals=bootstrap_intervals(values, resamples=settings.resamples, seed=settings.seed),
         latency_ms=np.array(stage.latency_ms),
-        kept_share=hits / sum(len(found) for found in dense.hits.values()),
+        kept_share=hits / max(1, sum(len(found) for found in first.hits.values())),
         null_share=sum(not found for found in stage.hits.values()) / len(stage.hits),
         tokens=None if counts is None else sum(counts[id_] for id_ in ids),
     )

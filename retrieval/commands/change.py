@@ -25,7 +25,8 @@ def add_parser(commands: Subparsers) -> None:
         ("update", "add a corpus to an index; passages of the same id are replaced"),
     ):
         command = _command(commands, name, help_)
-        command.add_argument("corpus", help="as for build")
+        command.add_argument("corpus", help="as for build; - reads JSON Lines from stdin")
+        command.add_argument("--limit", type=int, help="as for build")
         command.add_argument("--encoder", help="where the encoder that built the index is now")
         command.add_argument("--batch-size", type=int, help="as for build")
         command.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
@@ -44,6 +45,11 @@ def add_parser(commands: Subparsers) -> None:
 
     compact = _command(commands, "compact", "merge all segments, without what was deleted")
     compact.add_argument("--faiss", help="a FAISS factory string; default: as the index was built")
+    compact.add_argument(
+        "--lexical",
+        choices=("english", "plain", "off"),
+        help="the words of the lexical leg from now on; default: as they are",
+    )
     compact.set_defaults(run=_compact)
 
 
@@ -77,6 +83,7 @@ def _write(arguments: argparse.Namespace) -> None:
         encoder=arguments.encoder,
         device=arguments.device,
         batch_size=arguments.batch_size,
+        limit=arguments.limit,
         skipped=skipped if arguments.skip_bad else None,
     )
     tell_skipped(skipped)
@@ -100,7 +107,10 @@ def _delete(arguments: argparse.Namespace) -> None:
 def _compact(arguments: argparse.Namespace) -> None:
     from retrieval.changes import compact_index
 
-    _tell(arguments, compact_index(arguments.index, faiss=arguments.faiss))
+    _tell(
+        arguments,
+        compact_index(arguments.index, faiss=arguments.faiss, lexical=arguments.lexical),
+    )
 
 
 def _tell(arguments: argparse.Namespace, changed: "Changed") -> None:
@@ -113,8 +123,9 @@ def _tell(arguments: argparse.Namespace, changed: "Changed") -> None:
         return
     counts["segments merged"] = counts.pop("merged")
     done = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    segments = len(manifest.segments)
-    left = f"{manifest.passages:,} passages in {segments} segment{'s' * (segments != 1)}"
+    left = f"{manifest.passages:,} passages"
+    if segments := len(manifest.segments):
+        left += f" in {segments} segment{'s' * (segments != 1)}"
     if manifest.deleted:
         left += f", {manifest.deleted:,} deleted (compact frees their place)"
     print(f"{shown_line(str(arguments.index))}: {done or 'nothing to do'}; {left}")

@@ -6,9 +6,13 @@ Enters: the folder of an index. Leaves: what it holds, or what is wrong with it.
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.command import Subparsers
 from configs.formats.shown import shown
+
+if TYPE_CHECKING:
+    from retrieval.milvus.manifest import MilvusManifest
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -32,7 +36,11 @@ def show(folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from index.manifest import Manifest
+    from retrieval.milvus.manifest import MilvusManifest, is_in_milvus
 
+    if is_in_milvus(folder):
+        _show_milvus(folder, MilvusManifest.read(folder), as_json)
+        return
     manifest = Manifest.read(folder)
     if as_json:
         print(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
@@ -40,6 +48,7 @@ def show(folder: Path, as_json: bool) -> None:
     encoder, segments = manifest.encoder, manifest.segments
     size = sum(path.stat().st_size for each in segments for path in (folder / each.data).iterdir())
     asked = max((segment.recall_queries for segment in segments), default=0)
+    what = " and ".join(sorted({segment.recall_asked for segment in segments})) or "vectors"
     rows = {
         "index": str(folder),
         "corpus": manifest.corpus,
@@ -50,13 +59,23 @@ def show(folder: Path, as_json: bool) -> None:
         "truncated": f"{manifest.truncated:,} passages longer than {encoder.max_length} tokens",
         "encoder": f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling",
         "faiss": " and ".join(sorted({segment.faiss_factory for segment in segments})) or "none",
-        "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({asked} of its own vectors)",
+        "vectors": manifest.plan.precision,
+        "recall@10": f"{manifest.recall_at_10:.4f} of exact search ({asked} {what})",
+        "columns": ", ".join(f"{each.name} ({each.type})" for each in manifest.columns),
+        "lexical": "off" if manifest.lexical == "off" else f"BM25, {manifest.lexical} words",
         "size": f"{size / 1e6:.1f} MB in {sum(len(each.shards) for each in segments)} shards",
     }
+    if manifest.score_shift.most:
+        most, mean = manifest.score_shift
+        rows["vectors"] += (
+            f"; scores differ from float32 by {mean:.1g} on average, {most:.1g} at most"
+        )
     if manifest.changes:
         rows["truncated"] = f"at most {rows['truncated']}"  # some may be deleted
     else:
         del rows["deleted"], rows["changes"]
+    if not manifest.columns:
+        del rows["columns"]
     if len(segments) > 1:
         rows["recall@10"] += ", where it is lowest"
         for each in segments:
@@ -68,10 +87,36 @@ def show(folder: Path, as_json: bool) -> None:
         print(f"{name:<10} {shown(value)}")
 
 
+def _show_milvus(folder: Path, manifest: "MilvusManifest", as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        print(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
+        return
+    encoder, target = manifest.encoder, manifest.target
+    for name, value in {
+        "index": str(folder),
+        "corpus": manifest.corpus,
+        "passages": f"{manifest.passages:,}",
+        "changes": f"{manifest.changes:,} since the build",
+        "skipped": f"{manifest.skipped:,} bad records",
+        "truncated": f"at most {manifest.truncated:,} longer than {encoder.max_length} tokens",
+        "encoder": f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling",
+        "milvus": f"{target.index_type}, collection {manifest.collection} at {target.uri}",
+    }.items():
+        print(f"{name:<10} {shown(value)}")
+
+
 def _verify(arguments: argparse.Namespace) -> None:
     from index.verify import verify
+    from retrieval.milvus.manifest import is_in_milvus
 
+    if is_in_milvus(arguments.index):
+        raise ValueError(
+            f"the index in {arguments.index} lies in Milvus, which checks its own files"
+        )
     found = verify(arguments.index)
     if found.faults:
         raise RuntimeError(f"{arguments.index}: {'; '.join(found.faults)}")
-    print(f"{arguments.index}: whole; recall@10 {found.recall_at_10:.4f} of exact search")
+    recall = f"recall@10 {found.recall_at_10:.4f} of exact search on mixed vectors"
+    print(f"{arguments.index}: whole; {recall}")

@@ -5,8 +5,9 @@ Enters: an index and queries. Leaves: hits on stdout (a table, `--json` or a TRE
 
 import argparse
 import json
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from configs.command import Subparsers, note
 from configs.formats.checks import check_count, check_queries, id_fault
@@ -14,7 +15,7 @@ from configs.formats.lines import text_lines
 from configs.formats.shown import shown, shown_line, snippet
 
 if TYPE_CHECKING:
-    from index.records import Hit
+    from index.records import Hit, Passage
     from retrieval.retriever import Retriever
 
 _HITS = 10
@@ -35,6 +36,32 @@ def add_parser(commands: Subparsers) -> None:
         help="keep what is relevant: hits of at least this cosine, or by a fitted filter: its "
         "folder, or `index` for the one beside the index",
     )
+    search.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="search passages of which this is true: \"year >= 2020 and lang = 'en'\", of fields "
+        "that build --keep kept",
+    )
+    how = search.add_mutually_exclusive_group()
+    how.add_argument(
+        "--mode",
+        choices=("dense", "lexical", "hybrid"),
+        default="dense",
+        help="by cosine (default), by words (BM25), or by both",
+    )
+    how.add_argument(
+        "--hybrid", action="store_const", const="hybrid", dest="mode", help="as --mode hybrid"
+    )
+    search.add_argument(
+        "--dense-weight",
+        type=float,
+        metavar="W",
+        help="of hybrid search: W times the cosines and 1 - W times the BM25 scores, each laid "
+        "over [0, 1]; without it reciprocal ranks are added up",
+    )
+    search.add_argument(
+        "--verify", action="store_true", help="first compare every file with its digest"
+    )
     search.add_argument("--device", help="cpu, cuda, ...")
     output = search.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one object a query")
@@ -49,9 +76,16 @@ def _search(arguments: argparse.Namespace) -> None:
     check_count("-k", k)
     queries = _queries(arguments)
     check_queries(queries.values())  # before a model loads
-    retriever = Retriever.open(arguments.index, device=arguments.device)
+    retriever = Retriever.open(arguments.index, device=arguments.device, verify=arguments.verify)
     relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
-    hits = retriever.search(list(queries.values()), k, relevance_filter)
+    hits = retriever.search(
+        list(queries.values()),
+        k,
+        relevance_filter,
+        where=arguments.where,
+        mode=arguments.mode,
+        dense_weight=arguments.dense_weight,
+    )
     if arguments.k is not None and k > len(retriever.index):
         note(f"the index holds only {len(retriever.index)} passages")
     if arguments.trec:
@@ -74,6 +108,17 @@ def _queries(arguments: argparse.Namespace) -> dict[str, str]:
     return {str(number): text for number, text in enumerate(texts, 1)}
 
 
+def _metadata(passage: "Passage") -> dict[str, Any]:
+    """What is known of a passage besides its texts, dates and times as ISO 8601 spells them."""
+    if not passage.metadata:
+        return {}
+    spelled = {
+        name: value.isoformat() if isinstance(value, date) else value
+        for name, value in passage.metadata.items()
+    }
+    return {"metadata": spelled}
+
+
 def _check_ids(hits: "list[list[Hit]]") -> None:
     for hit in (hit for found in hits for hit in found):
         if fault := id_fault(hit.id):
@@ -94,7 +139,7 @@ def _print_hits(
     passages = retriever.passages(hits)
     if arguments.json:
         found = [
-            {**hit._asdict(), "title": passage.title, "text": passage.text}
+            {**hit._asdict(), "title": passage.title, "text": passage.text, **_metadata(passage)}
             for hit, passage in zip(hits, passages, strict=True)
         ]
         print(json.dumps({"query_id": query_id, "query": query, "hits": found}, ensure_ascii=False))

@@ -1,7 +1,7 @@
 """Corpora of every kind behind one iterator of passages.
 
-Enters: a path, an ir_datasets id, or `pydoc`. Leaves: passages; with queries and qrels, a
-collection; or the qrels alone.
+Enters: a path, an ir_datasets id, `pydoc`, or `-` for stdin. Leaves: passages; with queries and
+qrels, a collection; or the qrels alone.
 
     for passage in open_corpus("pydoc"): print(passage.id)
 """
@@ -13,12 +13,13 @@ from typing import NamedTuple
 from configs.formats.lines import PathLike
 from configs.formats.qrels import Qrels, read_qrels
 from index.records import Passage
+from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Record, Skipped, checked
 
-PYDOC = "pydoc"
+PYDOC, STDIN = "pydoc", "-"
 KINDS = (
     "a BEIR folder, a .jsonl, .tsv (each also .gz) or .parquet file, an ir_datasets id, "
-    "`pydoc` or `pydoc:PACKAGE,…`"
+    "`pydoc` or `pydoc:PACKAGE,…`, or `-`: JSON Lines from stdin"
 )
 
 
@@ -30,13 +31,17 @@ class Collection(NamedTuple):
     qrels: Qrels
 
 
-def open_corpus(corpus: str, skipped: Skipped | None = None) -> Iterator[Passage]:
-    """The passages of `corpus`, in its own order.
+def open_corpus(
+    corpus: str, skipped: Skipped | None = None, reading: Reading | None = None
+) -> Iterator[Passage]:
+    """The passages of `corpus`, in its own order; `reading` says what of it.
 
-    Raises `ValueError`, naming the file and line, for a broken record, a repeated id or an empty
-    passage; with `skipped` those are left out and counted. Raises it for an unknown corpus too.
+    Raises `ValueError`, naming the file and line, for a broken record, a repeated id, an empty
+    passage or a kept field of another type; with `skipped` those are left out and counted. Raises
+    it for an unknown corpus too.
     """
-    return checked(_records(corpus), skipped)
+    reading = reading or Reading()
+    return checked(_records(corpus, reading), skipped, reading)
 
 
 def load_collection(collection: str, split: str = "test") -> Collection:
@@ -80,35 +85,39 @@ def load_qrels(source: PathLike, split: str = "test") -> Qrels:
     return read_qrels(found)
 
 
-def _records(corpus: str) -> Iterator[Record]:
+def _records(corpus: str, reading: Reading) -> Iterator[Record]:
     # Readers are imported as they are needed: each brings a library of its own.
     if corpus == PYDOC or corpus.startswith(f"{PYDOC}:"):
         from retrieval.corpora.python_docs import read_python_docs
 
         named = corpus.partition(":")[2]
-        return read_python_docs(tuple(named.split(",")) if named else None)
+        return read_python_docs(reading, tuple(named.split(",")) if named else None)
+    if corpus == STDIN:
+        from retrieval.corpora.lines import read_jsonl
+
+        return read_jsonl(None, reading)
     path = Path(corpus)
     if path.is_dir():
         from retrieval.corpora.beir import read_beir_corpus
 
-        return read_beir_corpus(path)
+        return read_beir_corpus(path, reading)
     name = path.name.removesuffix(".gz")
     if path.is_file():
         if name.endswith((".jsonl", ".json", ".ndjson")):
             from retrieval.corpora.lines import read_jsonl
 
-            return read_jsonl(path)
+            return read_jsonl(path, reading)
         if name.endswith((".tsv", ".txt")):
             from retrieval.corpora.lines import read_tsv
 
-            return read_tsv(path)
+            return read_tsv(path, reading)
         if name.endswith(".parquet"):
             from retrieval.corpora.parquet import read_parquet
 
-            return read_parquet(path)
+            return read_parquet(path, reading)
         raise ValueError(f"{corpus}: unknown kind of file; a corpus is {KINDS}")
     if path.suffix or path.is_absolute():
         raise ValueError(f"{corpus} does not exist; a corpus is {KINDS}")
     from retrieval.corpora.ir_datasets_corpus import read_ir_datasets_corpus
 
-    return read_ir_datasets_corpus(corpus)
+    return read_ir_datasets_corpus(corpus, reading)

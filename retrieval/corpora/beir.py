@@ -6,6 +6,7 @@ from pathlib import Path
 from configs.formats.qrels import Qrels, read_qrels
 from configs.formats.queries import read_queries
 from retrieval.corpora.lines import read_jsonl
+from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Record
 
 
@@ -14,12 +15,12 @@ def corpus_file(folder: Path) -> Path | None:
     return _either(folder / "corpus.jsonl")
 
 
-def read_beir_corpus(folder: Path) -> Iterator[Record]:
+def read_beir_corpus(folder: Path, reading: Reading) -> Iterator[Record]:
     """The records of the folder's corpus."""
     path = corpus_file(folder)
     if path is None:
         raise ValueError(f"{folder} is no BEIR folder: it has no corpus.jsonl or corpus.jsonl.gz")
-    return read_jsonl(path)
+    return read_jsonl(path, reading)
 
 
 def read_beir_queries(folder: Path) -> dict[str, str]:

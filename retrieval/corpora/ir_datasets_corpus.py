@@ -6,6 +6,7 @@ from typing import Any
 from configs.formats.checks import id_fault, text_fault
 from configs.formats.qrels import Qrels, collect_qrels
 from index.records import Passage
+from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Record
 
 _TEXT_FIELDS = ("text", "body", "abstract", "contents", "doc")
@@ -24,11 +25,16 @@ def load(dataset_id: str, neither: str = "corpus {!r} is no file, no folder, not
         raise ValueError(f"{neither.format(dataset_id)} and no ir_datasets id") from None
 
 
-def read_ir_datasets_corpus(dataset_id: str) -> Iterator[Record]:
+def read_ir_datasets_corpus(dataset_id: str, reading: Reading) -> Iterator[Record]:
     """The documents of that dataset; ir_datasets downloads them on first use."""
     dataset = load(dataset_id)
     if not dataset.has_docs():
         raise ValueError(f"ir_datasets {dataset_id!r} has no documents")
+    fields = dataset.docs_cls()._fields
+    names = [name for name in reading.names if name in fields]
+    missing = [name for name in reading.names if name not in fields]
+    reading.missing(dataset_id, missing, f"its documents have {', '.join(fields)}")
+    reading.total = dataset.docs_metadata().get("count")  # as ir_datasets has it on record
     for number, document in enumerate(_downloaded(dataset_id, dataset.docs_iter), 1):
         title = getattr(document, "title", "") or ""
         text = next(
@@ -36,7 +42,8 @@ def read_ir_datasets_corpus(dataset_id: str) -> Iterator[Record]:
         )
         if text is None:
             text = document.default_text()
-        yield Record(f"{dataset_id}:document {number}", Passage(document.doc_id, title, text))
+        kept = {name: getattr(document, name) for name in names}
+        yield Record(f"{dataset_id}:document {number}", Passage(document.doc_id, title, text, kept))
 
 
 def read_ir_datasets_queries(dataset_id: str) -> dict[str, str]:

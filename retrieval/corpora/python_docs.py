@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from index.records import Passage
+from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Record
 
 # Packages that this project installs anyway, and whose documentation is prose.
@@ -37,12 +38,13 @@ _NOT_DOCUMENTATION = _TESTS | _PROGRAMS | {"site-packages", "dist-packages", "_v
 _Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def read_python_docs(packages: tuple[str, ...] | None = None) -> Iterator[Record]:
+def read_python_docs(reading: Reading, packages: tuple[str, ...] | None = None) -> Iterator[Record]:
     """The documentation as records, in a fixed order; the id is the dotted name.
 
     `packages` are added to the standard library; None takes those of `DEFAULT_PACKAGES` that are
     installed. Raises `ValueError` for a package that is named but not installed.
     """
+    reading.missing("pydoc", reading.names, "it holds ids, titles and texts alone")
     library = Path(sysconfig.get_paths()["stdlib"])
     sources = [(library, "")]
     for name in DEFAULT_PACKAGES if packages is None else packages:

@@ -7,10 +7,13 @@ error that names the place; with `skip_bad`, a count and a list of what was left
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from configs.formats.checks import id_fault, is_blank, text_fault
+from index.columns import Columns
 from index.records import Passage
+from retrieval.corpora.reading import Reading
 
 
 class Record(NamedTuple):
@@ -38,13 +41,23 @@ class Skipped:
 _EXAMPLES = 20
 
 
-def checked(records: Iterable[Record], skipped: Skipped | None = None) -> Iterator[Passage]:
-    """The passages of `records`.
+def checked(
+    records: Iterable[Record], skipped: Skipped | None = None, reading: Reading | None = None
+) -> Iterator[Passage]:
+    """The passages of `records`, with a value or None for every column of `reading`.
 
-    A broken record, a bad id (`configs.formats.checks`), a passage without a visible character and
-    an id seen before raise `ValueError` naming the place; with `skipped` they are left out and
-    counted there (of equal ids the first stays).
+    A broken record, a bad id (`configs.formats.checks`), a passage without a visible character, an
+    id seen before and a kept field of another type raise `ValueError` naming the place; with
+    `skipped` they are left out and counted there (of equal ids the first stays). No record is read
+    beyond the limit of `reading`.
     """
+    reading = reading or Reading()
+    return islice(_good(records, skipped, reading.columns), reading.limit)
+
+
+def _good(
+    records: Iterable[Record], skipped: Skipped | None, columns: Columns
+) -> Iterator[Passage]:
     # Digests, not ids: eight bytes each keep the memory of a corpus of millions small.
     seen: set[bytes] = set()
     for place, passage, fault in records:
@@ -52,11 +65,16 @@ def checked(records: Iterable[Record], skipped: Skipped | None = None) -> Iterat
             fault = id_fault(passage.id) or _passage_fault(passage)
             if not fault:
                 key = hashlib.blake2b(passage.id.encode(), digest_size=8).digest()
-                if key not in seen:
+                try:
+                    if key in seen:
+                        raise ValueError(f"id {passage.id!r} occurred before")
+                    passage = passage._replace(metadata=columns.checked(passage.metadata))
+                except ValueError as error:
+                    fault = str(error)
+                else:
                     seen.add(key)
                     yield passage
                     continue
-                fault = f"id {passage.id!r} occurred before"
         if skipped is None:
             raise ValueError(f"{place}: {fault} (mend it, or leave such records out: --skip-bad)")
         skipped.add(f"{place}: {fault}")

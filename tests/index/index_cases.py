@@ -7,10 +7,19 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow.parquet as pq
 
 from index.change import IndexChange
-from index.files import only_writer
-from index.manifest import MANIFEST, EncoderRecord, Manifest
+from index.dense_index import DenseIndex
+from index.files import only_writer, sha256_of
+from index.manifest import (
+    ID_ROWS_FILE,
+    IDS_FILE,
+    MANIFEST,
+    EncoderRecord,
+    Manifest,
+)
+from index.manifest_formats import FORMAT_VERSION, digest_of
 from index.plan import Plan
 from index.records import Passage
 from index.writer import IndexWriter
@@ -38,18 +47,52 @@ def passages(rows: int) -> list[Passage]:
     ]
 
 
-def as_format_1(folder: Path) -> None:
-    """Write the manifest of a fresh build as it was before an index could be changed."""
-    values = json.loads((folder / MANIFEST).read_text())
-    (segment,) = values.pop("segments")
-    assert (segment.pop("deleted"), values.pop("deleted"), values.pop("changes")) == (None, 0, 0)
-    assert segment["data"].endswith(f"-{values.pop('last_data'):04d}")
-    values |= segment | {"format_version": 1}
+def dated(texts: Sequence[Passage]) -> list[Passage]:
+    """The same passages with a year each, which makes a file more of every shard."""
+    return [text._replace(metadata={"year": 2000 + n}) for n, text in enumerate(texts)]
+
+
+def write_values(folder: Path, values: dict[str, Any]) -> None:
+    """Write what a manifest holds, its digest made anew, as any program could."""
+    if values.pop("sha256", None):
+        values |= {"sha256": digest_of(values)}
     (folder / MANIFEST).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
+def as_format(folder: Path, version: int) -> None:
+    """Make an index whose settings are plain what earlier versions wrote."""
+    if version == FORMAT_VERSION:
+        return
+    values = json.loads((folder / MANIFEST).read_text())
+    del values["sha256"]
+    assert (values.pop("lexical"), values.pop("columns")) == ("off", [])
+    for segment in values["segments"]:
+        data = folder / segment["data"]
+        for name in (IDS_FILE, ID_ROWS_FILE):
+            (data / name).unlink()
+        del segment["ids"], segment["vectors"], segment["recall_asked"]
+        assert segment.pop("words") == []
+        for shard in segment["shards"]:
+            path = data / shard["passages"]
+            pq.write_table(pq.read_table(path), path, row_group_size=256, compression="zstd")
+            shard["passages_sha256"] = sha256_of(path)
+            assert shard.pop("metadata_sha256") is None
+            del shard["rows_per_group"], shard["score_shift_max"], shard["score_shift_mean"]
+    values["format_version"] = version
+    if version == 1:  # before an index could be changed
+        (segment,) = values.pop("segments")
+        assert (segment.pop("deleted"), values.pop("deleted"), values.pop("changes")) == (
+            None,
+            0,
+            0,
+        )
+        assert segment["data"].endswith(f"-{values.pop('last_data'):04d}")
+        values |= segment | {"format_version": 1}
+    write_values(folder, values)
+
+
 def segment_of(values: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest of either format says of its first segment."""
+    """What a manifest of any format says of its first segment."""
     return values["segments"][0] if "segments" in values else values
 
 
@@ -63,6 +106,7 @@ def write_index(
     resume: bool = False,
     overwrite: bool = False,
     plan: Plan = PLAN,
+    lexical: str = "off",
 ) -> Manifest:
     texts = passages(len(vectors)) if texts is None else texts
     folder.mkdir(exist_ok=True)
@@ -72,7 +116,9 @@ def write_index(
             part = slice(start, start + shard_size)
             if not writer.already_written(number, list(texts[part])):
                 writer.add_shard(list(texts[part]), vectors[part], truncated=1)
-        return writer.publish(encoder=ENCODER, factory=factory, skipped=2, created_by={})
+        return writer.publish(
+            encoder=ENCODER, factory=factory, skipped=2, created_by={}, lexical=lexical
+        )
 
 
 def change_index(
@@ -95,3 +141,10 @@ def change_index(
             change.add_shard(added[part], vectors[part], truncated=0)
         change.delete(rows[rows >= 0])
         return change.commit(factory=factory)
+
+
+def touched(index: DenseIndex) -> DenseIndex:
+    """`index`, after every file of it was read."""
+    (hits,) = index.search(unit_vectors(1), len(index))
+    index.passages([hit.id for hit in hits])
+    return index

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_cases import (
     DIMENSION,
-    as_format_1,
+    as_format,
     change_index,
     passages,
     unit_vectors,
     write_index,
 )
 
-from index import shards
+from index import mapped
 from index.change import IndexChange
 from index.dense_index import DenseIndex
 from index.faiss_index import exact_search
@@ -160,11 +160,10 @@ def test_a_graph_of_which_most_is_deleted_still_finds_its_rest(tmp_path):
     np.testing.assert_allclose(hits, exact, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("old_format", [True, False])
-def test_everything_live_and_nothing_else_is_read(tmp_path, old_format):
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_everything_live_and_nothing_else_is_read(tmp_path, version):
     write_index(tmp_path, VECTORS[:300])
-    if old_format:
-        as_format_1(tmp_path)
+    as_format(tmp_path, version)
     texts = passages(400)
     again = [texts[3]._replace(text="another"), *texts[300:]]
     manifest = change_index(tmp_path, again, VECTORS[[3, *range(300, 400)]], deleted=["p0007"])
@@ -190,14 +189,13 @@ def test_what_a_change_reads_and_writes(tmp_path, monkeypatch):
     """Adding and deleting touch no old vector and no old text: only ids and bits."""
     write_index(tmp_path, VECTORS[:300])
     old = {path: path.stat().st_mtime_ns for path in (tmp_path / "data-0001").iterdir()}
-    mapped, read = shards._mapped_vectors, []
+    really, read = mapped.mapped, []
 
-    def recorded(data, *rest):
+    def recorded(data, name):
         read.append(data.name)
-        return mapped(data, *rest)
+        return really(data, name)
 
-    monkeypatch.setattr(shards, "_mapped_vectors", recorded)
-    monkeypatch.setattr(shards.PassageStore, "_group", None)
+    monkeypatch.setattr(mapped, "mapped", recorded)  # how shards are read
     change_index(tmp_path, passages(400)[300:], VECTORS[300:])
     assert set(read) == {"data-0002"}
     read.clear()
@@ -274,10 +272,10 @@ def test_an_index_that_was_opened_before_stays_what_it_was(tmp_path):
     opened.append(DenseIndex.open(tmp_path))
     change_index(tmp_path, compact=True)
     assert [path.name for path in tmp_path.glob("data-*")] == ["data-0003"]
-    for index, rows in zip(opened, (range(300), range(400), range(350, 400)), strict=True):
-        assert index.ids == [f"p{row:04d}" for row in rows]
-        (hits,) = index.search(VECTORS[rows[-1]][None], 1)
-        assert index.passages([hits[0].id]) == [passages(400)[rows[-1]]]
+    for each, rows in zip(opened, (range(300), range(400), range(350, 400)), strict=True):
+        assert each.ids == [f"p{row:04d}" for row in rows]
+        (hits,) = each.search(VECTORS[rows[-1]][None], 1)
+        assert each.passages([hits[0].id]) == [passages(400)[rows[-1]]]
 
 
 @pytest.mark.parametrize("compact", [True, False])

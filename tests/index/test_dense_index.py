@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from index_cases import DIMENSION, passages, unit_vectors, write_index
+from index_cases import DIMENSION, passages, touched, unit_vectors, write_index
 
 from index.dense_index import DenseIndex
 from index.manifest import FAISS_FILE
@@ -83,6 +83,7 @@ def test_one_passage(tmp_path):
 @pytest.mark.parametrize("name", [FAISS_FILE, "passages-00001.parquet", "vectors-00000.arrow"])
 @pytest.mark.parametrize("how", ["missing", "cut"])
 def test_a_damaged_index_is_told(tmp_path, name, how):
+    """A file that is missing when the index is opened, what a shard holds when it is touched."""
     folder = tmp_path / "index"
     path = folder / write_index(folder, unit_vectors(250)).segments[0].data / name
     if how == "missing":
@@ -90,4 +91,4 @@ def test_a_damaged_index_is_told(tmp_path, name, how):
     else:
         path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ValueError, match=r"the index in .* is damaged .*--overwrite"):
-        DenseIndex.open(folder)
+        touched(DenseIndex.open(folder))

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import faiss
 import numpy as np
 import pytest
 from index_cases import DIMENSION, unit_vectors, write_index
 
 from index.dense_index import DenseIndex
+from index.faiss_build import _threads
 from index.faiss_index import (
     build_faiss,
     choose_factory,
@@ -76,11 +79,13 @@ def test_exact_search_is_the_definition(table, whole):
 
 @pytest.mark.parametrize("factory", ["HNSW32,Flat", "IVF16,PQ16x4fs"])
 def test_the_same_vectors_give_the_same_file(factory, table):
-    once, twice = (
-        faiss.serialize_index(build_faiss(factory, table.parts[0].shape[1], table))
-        for _ in range(2)
-    )
-    np.testing.assert_array_equal(once, twice)
+    """Whatever the number of threads: a graph is linked by one where that is asked for."""
+    files = []
+    for threads in (1, 2):
+        with _threads(threads):
+            built = build_faiss(factory, DIMENSION, table, deterministic=True)
+        files.append(faiss.serialize_index(built))
+    np.testing.assert_array_equal(*files)
 
 
 @pytest.mark.parametrize("factory", ["IVF16,PQ16x4fs", "HNSW32,Flat"])
@@ -98,6 +103,46 @@ def test_a_factory_string_that_cannot_be_built_is_one_sentence(factory, reason, 
         build_faiss(factory, table.parts[0].shape[1], table)
     assert reason in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("factory", "deterministic", "threads"),
+    [("HNSW16,Flat", False, 2), ("HNSW16,Flat", True, 1), ("Flat", True, 2)],
+)
+def test_a_graph_alone_is_linked_by_one_thread_and_only_where_that_is_asked_for(
+    factory, deterministic, threads, table, monkeypatch
+):
+    seen = []
+    kind = type(faiss.index_factory(DIMENSION, factory, faiss.METRIC_INNER_PRODUCT))
+    add = kind.add
+
+    def told(self, part):
+        seen.append(faiss.omp_get_max_threads())
+        add(self, part)
+
+    monkeypatch.setattr(kind, "add", told)
+    with _threads(2):
+        build_faiss(factory, DIMENSION, table, deterministic=deterministic)
+    assert set(seen) == {threads}
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16,Flat", "IVF16,Flat", "IVF16,RaBitQ", "SQ8"])
+def test_a_mapped_file_gives_the_same_bits_as_one_that_was_read(factory, table, tmp_path):
+    with (tmp_path / FAISS_FILE).open("wb") as file:
+        write_faiss(build_faiss(factory, DIMENSION, table), file)
+    mapped = read_faiss(tmp_path, FAISS_FILE, DIMENSION, ROWS)
+    read = faiss.read_index(str(tmp_path / FAISS_FILE))
+    assert str(tmp_path / FAISS_FILE) in Path("/proc/self/maps").read_text()
+    for mine, theirs in zip(*(x.search(unit_vectors(9), 20) for x in (mapped, read)), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_codes_of_few_vectors_in_many_lists_are_read(tmp_path):
+    """FAISS would make a table for them that is larger than the file, and refuse to."""
+    vectors = unit_vectors(300)
+    write_index(tmp_path, vectors, factory="IVF64,PQ16x4fs")
+    (hits,) = DenseIndex.open(tmp_path).search(vectors[:1], 1)
+    assert hits[0].id == "p0000"
 
 
 def test_building_gives_the_threads_back(table):

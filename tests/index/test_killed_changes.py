@@ -4,7 +4,7 @@ import itertools
 import shutil
 
 import pytest
-from index_cases import change_index, passages, unit_vectors, write_index
+from index_cases import change_index, dated, passages, unit_vectors, write_index
 from kill_cases import Killed, contents, count_steps
 
 from index.change import IndexChange
@@ -13,7 +13,7 @@ from index.files import only_writer
 from index.manifest import MANIFEST
 from index.verify import verify
 
-TEXTS, VECTORS = passages(12), unit_vectors(12)
+TEXTS, VECTORS = dated(passages(12)), unit_vectors(12)
 NEW = [text._replace(text="another") for text in TEXTS[4:]]
 CHANGES = {
     "add": {"added": TEXTS[8:], "vectors": VECTORS[8:], "shard_size": 2},
@@ -24,11 +24,14 @@ CHANGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory):
+@pytest.fixture(scope="module", params=["off", pytest.param("plain", marks=pytest.mark.slow)])
+def before(request, tmp_path_factory):
     """Two segments, of which one has lost a passage."""
-    folder = tmp_path_factory.mktemp("before") / "index"
-    write_index(folder, VECTORS[:6], shard_size=4)
+    return _index(tmp_path_factory.mktemp("before") / "index", lexical=request.param)
+
+
+def _index(folder, lexical):
+    write_index(folder, VECTORS[:6], texts=TEXTS[:6], shard_size=4, lexical=lexical)
     change_index(folder, TEXTS[6:8], VECTORS[6:8], deleted=["p0001"])
     return folder
 
@@ -81,6 +84,19 @@ def test_a_kill_at_any_step_leaves_the_old_index_or_the_new_one(
         assert contents(folder) == contents(wanted)
 
 
+def test_a_kill_leaves_both_legs_of_one_state(tmp_path, monkeypatch):
+    before = _index(tmp_path / "before", lexical="plain")
+    for folder, wanted in _killed_changes(before, tmp_path, monkeypatch, "update", every=5):
+        found, expected = (
+            DenseIndex.open(each).search_words(["another text 7"], 20) for each in (folder, wanted)
+        )
+        assert found == expected
+        assert len(found[0]) in (7, 11)
+        assert verify(folder) == ([], 1.0)
+        _arrive(folder)
+        assert contents(folder) == contents(wanted)
+
+
 @pytest.mark.parametrize("name", ["update", pytest.param("compact", marks=pytest.mark.slow)])
 def test_an_interrupt_at_any_step_is_tidied_up_at_once(before, tmp_path, monkeypatch, name):
     """Also one that comes when the manifest has its name, and nobody here knows it yet."""
@@ -113,4 +129,4 @@ def test_the_next_writer_may_build_the_index_anew(before, tmp_path, monkeypatch,
         write_index(folder, VECTORS[:3], overwrite=True)
         (data,) = folder.glob("data-*")
         assert {path.name for path in folder.iterdir()} == {".lock", MANIFEST, data.name}
-        assert len(list(data.iterdir())) == 3
+        assert len(list(data.iterdir())) == 5

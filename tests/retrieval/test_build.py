@@ -86,12 +86,12 @@ import os, signal, sys
 from configs.command import run_command
 from index.writer import IndexWriter
 from retrieval.index import make_parser
-add = IndexWriter.add_shard
-def add_and_stop(writer, *shard):
-    add(writer, *shard)
+accept = IndexWriter.accept
+def accept_and_stop(writer, shard):
+    accept(writer, shard)
     if len(writer.shards) == 2:
         os.kill(os.getpid(), signal.SIGSTOP)
-IndexWriter.add_shard = add_and_stop
+IndexWriter.accept = accept_and_stop
 run_command(make_parser(), sys.argv[1:])
 """
 

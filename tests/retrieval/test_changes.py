@@ -8,6 +8,7 @@ import pytest
 from index.dense_index import DenseIndex
 from index.files import only_writer
 from index.manifest import Manifest
+from index.manifest_formats import digest_of
 from index.verify import verify
 from retrieval import (
     Encoder,
@@ -197,14 +198,20 @@ def test_an_index_of_which_all_is_deleted_finds_nothing_and_can_grow(index, enco
     }  # fmt: skip
 
 
+def _signed(values):
+    """A manifest with the digest of what it holds, as a stranger can make it."""
+    unsigned = {name: value for name, value in values.items() if name != "sha256"}
+    return json.dumps(unsigned | {"sha256": digest_of(unsigned)})
+
+
 def test_settings_by_a_stranger_are_checked(index, encoder):
     path = index / "manifest.json"
     values = json.loads(path.read_text())
     for shard_size, message in (("x", "wanted int"), (0, "wanted at least 1")):
-        path.write_text(json.dumps(values | {"settings": {"shard_size": shard_size}}))
+        path.write_text(_signed(values | {"settings": {"shard_size": shard_size}}))
         with pytest.raises(ValueError, match=rf"manifest\.json is damaged .*shard_size.*{message}"):
             add_passages(index, NEW, encoder=encoder)
-    path.write_text(json.dumps(values | {"settings": {"of another version": 1}}))
+    path.write_text(_signed(values | {"settings": {"of another version": 1}}))
     assert add_passages(index, NEW, encoder=encoder).added == 2
 
 
@@ -252,7 +259,7 @@ def test_the_commands(run_module, index, tmp_path):
     assert rows["deleted"] == "5 (compact frees their place)"
     assert rows["changes"] == "5 since the build"
     assert rows["truncated"] == "at most 4 passages longer than 32 tokens"
-    assert rows["recall@10"].endswith("(60 of its own vectors), where it is lowest")
+    assert rows["recall@10"].endswith("(60 mixed vectors), where it is lowest")
     assert rows["data-0001"] == "55 of 60 passages live, Flat, recall@10 1.0000"
     assert rows["data-0003"] == "2 of 2 passages live, Flat, recall@10 1.0000"
     assert json.loads(run("info", index, "--json"))["passages"] == 57

@@ -13,6 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from configs.models import find_model
 from index.records import Passage
+from retrieval.build import IndexSettings, build_index
+from retrieval.changes import add_passages
 from retrieval.encoder import Encoder, even_batches
 from retrieval.retriever import Retriever
 
@@ -190,6 +192,35 @@ def test_an_index_is_searched_by_the_encoder_that_built_it(made_index, tiny_enco
     assert opened.search("passage word", 1)[0][0].rank == 1
     with pytest.raises(ValueError, match=r"was built by encoder .*, not by .*changed"):
         Retriever.open(made_index, encoder=Encoder.load(str(minilm_copies / "changed")))
+
+
+@pytest.mark.parametrize(("dtype", "off"), [("float16", 1e-3), ("bfloat16", 1e-2)])
+def test_half_precision_gives_unit_vectors_of_the_same_encoder(tiny_encoder, tiny, dtype, off):
+    half = Encoder.load(str(tiny_encoder), device="cpu", dtype=dtype)
+    assert half.record == tiny.record
+    vectors, truncated = half.encode_passages(TEXTS)
+    whole, truncated_too = tiny.encode_passages(TEXTS)
+    assert truncated == truncated_too
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=0, atol=1e-6)
+    assert np.abs(vectors - whole).max() > 0
+    np.testing.assert_allclose((vectors * whole).sum(axis=1), 1, rtol=0, atol=off)
+
+
+def test_a_dtype_that_is_none(tiny_encoder):
+    with pytest.raises(ValueError, match="dtype is 'int8', wanted one of float32, float16, bfloat"):
+        Encoder.load("no/such-encoder", dtype="int8")
+
+
+def test_what_is_added_is_encoded_in_the_dtype_of_the_build(tmp_path, made_corpus, tiny_encoder):
+    settings = IndexSettings(encoder=str(tiny_encoder), dtype="bfloat16")
+    build_index(str(made_corpus), tmp_path / "index", settings, device="cpu")
+    one = Passage("copy", "Title 7", "text 7 ")
+    add_passages(tmp_path / "index", [one], device="cpu")
+    opened = Retriever.open(tmp_path / "index", device="cpu")
+    assert opened.encoder.dtype == "float32"
+    built, added = opened.index.cosines(opened.encode_queries(["word"])[0], ["p07", "copy"])
+    assert built == pytest.approx(added, abs=1e-2)
+    assert opened.index.manifest.settings["dtype"] == "bfloat16"
 
 
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 200))

@@ -27,10 +27,34 @@ def test_build_info_and_verify(run_module, tmp_path, made_corpus, tiny_encoder):
     assert rows["passages"] == "60"
     assert rows["truncated"] == "4 passages longer than 32 tokens"
     found = run_module("retrieval.index", "verify", out)
-    assert found.stdout == f"{out}: whole; recall@10 1.0000 of exact search\n"
+    assert found.stdout == f"{out}: whole; recall@10 1.0000 of exact search on mixed vectors\n"
     (data,) = out.glob("data-*")
     (data / "passages-00000.parquet").write_bytes(b"other")
     _fails(run_module("retrieval.index", "verify", out), "parquet has changed", code=1)
+
+
+def test_vectors_of_fewer_bits_and_a_search_that_compares_digests(
+    run_module, tmp_path, made_corpus, tiny_encoder
+):
+    out = tmp_path / "index"
+    build = ("retrieval.index", "build", made_corpus, "--out", out, "--encoder", tiny_encoder)
+    _fails(run_module(*build, "--vectors", "int4"), "vectors is 'int4', wanted float32 or float16")
+    found = run_module(*build, "--vectors", "int8")
+    assert found.returncode == 0, found.stderr
+    rows = dict(line.split(maxsplit=1) for line in found.stdout.splitlines())
+    assert rows["vectors"].startswith("int8; scores differ from float32 by ")
+    assert run_module("retrieval.index", "delete", out, "p07").returncode == 0
+    assert run_module("retrieval.index", "compact", out).returncode == 0
+    found = run_module("retrieval.index", "info", out)
+    again = dict(line.split(maxsplit=1) for line in found.stdout.splitlines())
+    assert again["vectors"] == rows["vectors"]
+    search = ("retrieval.index", "search", out, "text 8", "-k", 60, "--trec")
+    assert run_module(*search, "--verify").stdout == run_module(*search).stdout != ""
+    (data,) = out.glob("data-*")
+    content = bytearray((data / "vectors.faiss").read_bytes())
+    content[-1] ^= 1
+    (data / "vectors.faiss").write_bytes(content)
+    _fails(run_module(*search, "--verify"), f"{data.name}: vectors.faiss has changed")
 
 
 def test_one_query_and_several(run_process, made_index):

@@ -83,6 +83,29 @@ def test_every_stage_is_measured_on_judged_queries_alone(collection, made_index)
     )
 
 
+@pytest.mark.parametrize("mode", ["lexical", "hybrid"])
+def test_the_first_stage_is_the_search_that_was_asked_for(collection, made_index, mode):
+    report = evaluate_pipeline(settings(collection, made_index, search=mode, filter="0.3", k=4))
+    first, kept = report.stages
+    assert (first.name, report.rows()[1][0][0], report.rows()[1][1][0]) == (mode, mode, "+filter")
+    assert first.evaluation.means["RR@10"] == 1
+    # Words find those topics alone that share one with the question.
+    counts = [len(found) for found in first.run.values()]
+    assert counts == ([2, 2, 1] if mode == "lexical" else [4, 4, 4])
+    for query_id, found in kept.run.items():
+        assert list(found) == [query_id.removeprefix("q-")]
+
+
+def test_a_search_that_finds_nothing_at_all_is_measured(collection, made_index, tmp_path):
+    other = shutil.copytree(collection, tmp_path / "other")
+    queries = [json.dumps({"_id": query_id, "text": "zebra"}) for query_id in QUESTIONS]
+    (other / "queries.jsonl").write_text("\n".join(queries))
+    for options in ({}, {"rerank": "mini"}):
+        report = evaluate_pipeline(settings(other, made_index, search="lexical", **options))
+        assert [stage.null_share for stage in report.stages] == [1] * len(report.stages)
+        assert [stage.kept_share for stage in report.stages] == [0] * len(report.stages)
+
+
 def test_a_query_of_which_nothing_is_kept_counts_zero_and_as_null(collection, made_index):
     report = evaluate_pipeline(settings(collection, made_index, filter="0.999", rerank="minilm"))
     for stage in report.stages[1:]:

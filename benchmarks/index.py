@@ -1,0 +1,313 @@
+"""An index of ours beside plain calls of FAISS on the same file, and beside other libraries.
+
+Enters: options. Leaves: a row on stdout as soon as it is measured. No encoder is needed: vectors
+lie as a sentence encoder's do (`clustered.py`), queries are none of them, texts are short. Times
+are medians of rounds in which all methods take turns, each batch of new queries.
+
+    search   milliseconds of raw FAISS (`index.search` with the same beam or lists), of ours, and by
+             how much ours takes longer; recall@10 of both. Ours also scores again, breaks ties by
+             id and names passages
+    peer     the same graph by hnswlib and usearch: build, search, recall
+    memory   peak of a build, in a process of its own, anonymous (what can't be read again) and all
+    opening  seconds and anonymous memory until an index is open, in a process of its own
+    add      seconds of a commit of 1,000 encoded passages
+    trip     how many of a sample of passages are found first by their own vectors, or by equal ones
+
+    python benchmarks/index.py --quick
+    python benchmarks/index.py --folder /somewhere/with/10/GB --json
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+# This file is called as the package it measures, and its folder comes first otherwise.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import faiss
+import numpy as np
+from clustered import clustered, clustered_queries
+from index_peers import PEERS
+from provenance import provenance
+
+from index.change import IndexChange
+from index.dense_index import DenseIndex
+from index.faiss_selection import Selection
+from index.files import only_writer
+from index.manifest import EncoderRecord
+from index.plan import Plan
+from index.recall import exact_search
+from index.records import Passage
+from index.segment import Segment
+from index.writer import IndexWriter
+
+D, SHARD, BATCH, K = 384, 2048, 64, 10
+ENCODER = EncoderRecord("made", "made", D, 128, "mean", "", "")
+
+
+def passages(start: int, count: int) -> list[Passage]:
+    """Short texts, numbered."""
+    return [Passage(f"p{n:08d}", "", f"passage {n}") for n in range(start, start + count)]
+
+
+def build(folder: Path, rows: int, kind: str) -> None:
+    """Write an index of made vectors, as a build does whose passages are encoded."""
+    folder.mkdir(parents=True)
+    with only_writer(folder):
+        writer = IndexWriter(folder, Plan("made", "made", {}), resume=False, overwrite=False)
+        start = 0
+        for block in clustered(rows, D):
+            for part in np.array_split(block, max(1, round(len(block) / SHARD))):
+                writer.add_shard(passages(start, len(part)), part, 0)
+                start += len(part)
+        writer.publish(encoder=ENCODER, factory=kind, skipped=0, created_by={})
+
+
+def in_turns(methods: dict[str, Callable[[np.ndarray], object]], asked: np.ndarray) -> dict:
+    """Median milliseconds of each method over batches [rounds, q, d], and the last results."""
+    taken: dict[str, list[float]] = {name: [] for name in methods}
+    for batch in asked:
+        for name, method in methods.items():
+            start = time.perf_counter()
+            method(batch)
+            taken[name].append(1000 * (time.perf_counter() - start))
+    # The first round warms.
+    return {name: statistics.median(times[1:]) for name, times in taken.items()}
+
+
+def recall(scores: np.ndarray, exact: np.ndarray) -> float:
+    """The share of the best ten: by score, so that equal passages are one another's."""
+    return round(float((scores >= exact[:, -1:] - 1e-6).mean()), 4)
+
+
+def whole_scores(segment: Segment, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Inner products of rows [q, 10] with their queries: FAISS's own may be of codes."""
+    gathered = segment.vectors[rows.reshape(-1).clip(0)].reshape(*rows.shape, D)
+    products: np.ndarray = np.einsum("qkd,qd->qk", gathered, queries)
+    return np.where(rows >= 0, products, -np.inf)
+
+
+def search_rows(folder: Path, rows: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """Ours beside raw FAISS, in batches of 64 and one by one."""
+    index = DenseIndex.open(folder)
+    (segment,) = index.segments
+    built = segment._faiss
+    queries = clustered_queries(rows, D, (rounds + 1) * BATCH)
+    plain = Selection(built, None)
+
+    def raw(asked: np.ndarray) -> Any:
+        return built.search(asked, K, params=plain._parameters(K))
+
+    exact = exact_search(queries[:BATCH], index.vectors, K)
+    found = index.search(queries[:BATCH], K)
+    result = {
+        "kind": segment.record.faiss_factory,
+        "recall raw": recall(
+            whole_scores(segment, queries[:BATCH], raw(queries[:BATCH])[1]), exact
+        ),
+        "recall ours": recall(np.array([[h.score for h in hits] for hits in found]), exact),
+        "recall in the manifest": segment.record.recall_at_10,
+    }
+    for size in (BATCH, 1):
+        methods = {
+            "raw": raw,
+            "segment": lambda asked: segment.search(asked, K),
+            "ours": lambda asked: index.search(asked, K),
+        }
+        turns = in_turns(methods, queries.reshape(-1, size, D)[: 8 * (rounds + 1)])
+        yield {
+            "what": "search",
+            "rows": rows,
+            "batch": size,
+            **{f"{name} ms": round(ms, 3) for name, ms in turns.items()},
+            "ours / raw": round(turns["ours"] / turns["raw"], 3),
+            "ours - raw ms": round(turns["ours"] - turns["raw"], 3),
+            **result,
+        }
+
+
+def peer_rows(folder: Path, rows: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """The graphs of other libraries over the same vectors, as wide and with as many links."""
+    index = DenseIndex.open(folder)
+    vectors = np.concatenate(list(index.segments[0].vectors.parts))
+    queries = clustered_queries(rows, D, (rounds + 1) * BATCH)
+    exact = exact_search(queries[:BATCH], index.vectors, K)
+    for name, make in PEERS.items():
+        start = time.perf_counter()
+        try:
+            search = make(vectors)
+        except ImportError as error:
+            yield {"what": "peer", "peer": name, "skipped": f"{error.name} is not installed"}
+            continue
+        built = time.perf_counter() - start
+        turns = in_turns({name: partial(search, k=K)}, queries.reshape(-1, BATCH, D))
+        rows_found = search(queries[:BATCH], K)
+        scores = np.einsum("qkd,qd->qk", vectors[rows_found], queries[:BATCH])
+        yield {
+            "what": "peer",
+            "peer": name,
+            "rows": rows,
+            "build s": round(built, 1),
+            "batch": BATCH,
+            "ms": round(turns[name], 3),
+            "recall": recall(scores, exact),
+        }
+
+
+def _status(name: str) -> float:
+    """Megabytes of this process that the kernel counts under `name`."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) / 1000
+    return float("nan")
+
+
+def measured_build(folder: Path, rows: int, kind: str) -> dict[str, Any]:
+    """Build, with the highest anonymous memory that was seen meanwhile."""
+    import resource
+
+    before, peak, ended = _status("RssAnon"), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            peak[0] = max(peak[0], _status("RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    build(folder, rows, kind)
+    seconds = time.perf_counter() - start
+    ended.set()
+    watcher.join()
+    (faiss_file,) = folder.glob("data-*/vectors.faiss")
+    size = faiss_file.stat().st_size / 1e6
+    return {
+        "what": "memory",
+        "rows": rows,
+        "kind": kind,
+        "build s": round(seconds, 1),
+        "faiss MB": round(size, 1),
+        "peak anonymous MB": round(peak[0] - before, 1),
+        "beside faiss MB": round(peak[0] - before - size, 1),
+        "ru_maxrss MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
+    }
+
+
+def measured_opening(folder: Path) -> dict[str, Any]:
+    """Open an index and search once."""
+    before, start = _status("RssAnon"), time.perf_counter()
+    index = DenseIndex.open(folder)
+    opened, grown = time.perf_counter() - start, _status("RssAnon") - before
+    index.search(clustered_queries(1000, D, 1), K)
+    return {
+        "what": "opening",
+        "rows": len(index),
+        "open s": round(opened, 3),
+        "anonymous MB": round(grown, 1),
+        "open and first search s": round(time.perf_counter() - start, 3),
+    }
+
+
+def add_row(folder: Path, rows: int) -> dict[str, Any]:
+    """Add 1,000 passages whose vectors are there; what is new is found, and deleted again."""
+    vectors = clustered_queries(rows, D, 1000)
+    new = passages(rows, 1000)
+    start = time.perf_counter()
+    with only_writer(folder), IndexChange(folder) as change:
+        assert (change.find([passage.id for passage in new]) < 0).all()
+        change.add_shard(new, vectors, 0)
+        change.commit()
+    return {"what": "add", "rows": rows, "s": round(time.perf_counter() - start, 3)}
+
+
+def trip_row(folder: Path, sample: int = 1000) -> dict[str, Any]:
+    """Passages that their own vectors find first, or an equal one in their place."""
+    index = DenseIndex.open(folder)
+    rows = np.linspace(0, len(index) - 1, min(sample, len(index))).astype(np.int64)
+    vectors = index.vectors[rows]
+    own = (vectors * vectors).sum(axis=1)
+    found = index.search(vectors, 1)
+    first = sum(hits[0].score >= score for hits, score in zip(found, own, strict=True))
+    kind = index.segments[0].record.faiss_factory
+    return {"what": "trip", "rows": len(index), "kind": kind, "asked": len(rows), "first": first}
+
+
+def apart(*arguments: object) -> dict[str, Any]:
+    """What a measurement in a process of its own prints."""
+    command = [sys.executable, __file__, "--apart", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+def codes(rows: int) -> str:
+    """The kind that `auto` takes beyond graphs, for so many vectors."""
+    return f"IVF{2 ** round(np.log2(4 * np.sqrt(rows)))},PQ{D // 2}x4fs"
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Every row, in turn."""
+    most = arguments.rows or (200_000 if arguments.quick else 1_000_000)
+    rounds = arguments.rounds or (5 if arguments.quick else 12)
+    graph = min(most, 100_000 if arguments.quick else 200_000)
+    sizes = {
+        "flat": (min(most, 50_000), "Flat"),
+        "graph": (graph, "HNSW32,Flat"),
+        "quarter": (most // 4, codes(most // 4)),
+        "codes": (most, codes(most)),
+    }
+    for name, (rows, kind) in sizes.items():
+        yield apart("memory", folder / name, rows, kind)
+    for name in ("flat", "graph", "codes"):
+        yield from search_rows(folder / name, sizes[name][0], rounds)
+        yield trip_row(folder / name)
+        yield apart("opening", folder / name)
+    yield from peer_rows(folder / "graph", graph, rounds)
+    yield add_row(folder / "codes", most)
+    yield apart("opening", folder / "codes")
+
+
+def main() -> None:
+    """Measure, and print row by row."""
+    parser = argparse.ArgumentParser(description="An index of ours beside plain FAISS and others.")
+    parser.add_argument("--quick", action="store_true", help="200 thousand vectors, not 1 million")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--rows", type=int, help="how many vectors at most")
+    parser.add_argument("--rounds", type=int, help="timed batches of each method")
+    parser.add_argument("--folder", type=Path, help="where the indexes go (a temporary folder)")
+    parser.add_argument("--apart", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.apart:
+        what, folder, *rest = arguments.apart
+        if what == "memory":
+            print(json.dumps(measured_build(Path(folder), int(rest[0]), rest[1])))
+        else:
+            print(json.dumps(measured_opening(Path(folder))))
+        return
+    about = {
+        **provenance(),
+        "faiss": faiss.__version__,
+        "threads of faiss": faiss.omp_get_max_threads(),
+    }
+    _show(about, arguments.json)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        for row in measure(Path(folder), arguments):
+            _show(row, arguments.json)
+
+
+def _show(row: dict[str, Any], as_json: bool) -> None:
+    text = json.dumps(row) if as_json else " | ".join(f"{name} {row[name]}" for name in row)
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
