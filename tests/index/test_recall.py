@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from index_cases import as_format, unit_vectors, write_index
+from index_cases import as_format, unit_vectors, write_index, write_values
 
 from index.manifest import MANIFEST, OWN_VECTORS, Manifest
 from index.recall import exact_search, mixed_queries, recall_at_10
@@ -62,15 +62,9 @@ def test_a_manifest_says_what_was_asked_and_an_older_one_asked_its_own_vectors(t
     assert manifest.segments[0].recall_asked == "mixed vectors"
     values = json.loads((tmp_path / MANIFEST).read_text())
     del values["segments"][0]["recall_asked"]
-    (tmp_path / MANIFEST).write_text(json.dumps(values))
+    write_values(tmp_path, values)
     assert Manifest.read(tmp_path).segments[0].recall_asked == OWN_VECTORS
-    (tmp_path / MANIFEST).write_text(json.dumps(values | {"segments": manifest_segments(manifest)}))
+    manifest.write(tmp_path)
     as_format(tmp_path, 1)
     assert Manifest.read(tmp_path).segments[0].recall_asked == OWN_VECTORS
     assert verify(tmp_path) == ([], 1.0)
-
-
-def manifest_segments(manifest):
-    from dataclasses import asdict
-
-    return [asdict(segment) for segment in manifest.segments]
