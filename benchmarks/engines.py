@@ -26,7 +26,7 @@ import numpy as np
 from passages import make_passages
 from provenance import provenance
 
-from index.manifest import ShardRecord
+from index.manifest.segments import ShardRecord
 from index.records import Passage
 from retrieval.corpora import open_corpus
 from retrieval.encoder import DEFAULT_ENCODER, DTYPES, FLOAT32

@@ -39,16 +39,16 @@ from clustered import clustered, clustered_queries
 from index_peers import PEERS
 from provenance import provenance
 
-from index.change import IndexChange
+from index.dense.recall import exact_search
+from index.dense.selection import Selection
 from index.dense_index import DenseIndex
-from index.faiss_selection import Selection
-from index.files import only_writer
-from index.manifest import EncoderRecord
-from index.plan import Plan
-from index.recall import exact_search
+from index.disk.files import only_writer
+from index.manifest.manifest import EncoderRecord
+from index.manifest.plan import Plan
 from index.records import Passage
 from index.segment import Segment
-from index.writer import IndexWriter
+from index.writing.change import IndexChange
+from index.writing.writer import IndexWriter
 
 D, SHARD, BATCH, K = 384, 2048, 64, 10
 ENCODER = EncoderRecord("made", "made", D, 128, "mean", "", "")

@@ -32,13 +32,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from provenance import provenance
 
-from index.change import IndexChange
 from index.dense_index import DenseIndex
-from index.lexical_files import write_lexical
-from index.manifest import EncoderRecord
-from index.plan import Plan
+from index.manifest.manifest import EncoderRecord
+from index.manifest.plan import Plan
 from index.records import Passage
-from index.writer import IndexWriter
+from index.words.files import write_lexical
+from index.writing.change import IndexChange
+from index.writing.writer import IndexWriter
 from retrieval.corpora import open_corpus
 from retrieval.corpora.records import Skipped
 from retrieval.encoder import DEFAULT_ENCODER, Encoder

@@ -24,11 +24,12 @@ from passages import make_passages
 from provenance import provenance
 
 from index.dense_index import DenseIndex
-from index.ids import write_ids
-from index.manifest import METRIC, EncoderRecord, Manifest, SegmentRecord, counted
+from index.manifest.manifest import METRIC, EncoderRecord, Manifest, counted
+from index.manifest.segments import SegmentRecord
 from index.records import Passage
 from index.segment import Segment
-from index.shards import PassageStore, write_shard
+from index.store.ids import write_ids
+from index.store.shards import PassageStore, write_shard
 
 SHARD, DIMENSION, TOKENS = 2048, 64, 100
 

@@ -26,11 +26,11 @@ import pyarrow.compute as pc
 from provenance import provenance
 
 from index.dense_index import DenseIndex
-from index.files import only_writer
-from index.manifest import EncoderRecord
-from index.plan import Plan
+from index.disk.files import only_writer
+from index.manifest.manifest import EncoderRecord
+from index.manifest.plan import Plan
 from index.records import Passage
-from index.writer import IndexWriter
+from index.writing.writer import IndexWriter
 
 SHARD = 2048
 LANGUAGES = ("en", "de", "fr", "es")

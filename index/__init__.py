@@ -1,1 +1,4 @@
-"""A dense index on disk: manifest, vector shards, texts, a FAISS file. No model, no query text."""
+"""An index on disk: passages, their vectors and words, changed by commits. No model, no encoder.
+
+On top: `dense_index.py` (open and search one), `segment.py`, `verify.py`; the rooms stand below.
+"""

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from index.faiss_index import inner_products
-from index.ids import check_once, check_unique, find_live
-from index.lexical import LexicalLeg
-from index.lexical_record import OFF
-from index.manifest import Manifest
-from index.metadata import IndexMetadata, Where
+from index.dense.products import inner_products
+from index.manifest.manifest import Manifest
+from index.manifest.words import OFF
 from index.records import Hit, Passage
 from index.segment import LiveVectors, Segment, faults_of, told_of
-from index.shards import by_part
+from index.store.ids import check_once, check_unique, find_live
+from index.store.metadata import IndexMetadata, Where
+from index.store.shards import by_part
+from index.words.leg import LexicalLeg
 
 
 class DenseIndex:
@@ -108,8 +108,8 @@ class DenseIndex:
     def where(self, where: Where) -> Sequence[np.ndarray]:
         """Which rows are live and kept by a condition on metadata, bool [n] for each segment.
 
-        The condition is a text (`index/where.py`) or a pyarrow expression over the columns. Raises
-        `TypeError` or `ValueError` for one that does not fit them.
+        The condition is a text (`index/store/where.py`) or a pyarrow expression over the columns.
+        Raises `TypeError` or `ValueError` for one that does not fit them.
         """
         masks = self.metadata.masks(where)
         return [mask & segment.live for mask, segment in zip(masks, self.segments, strict=True)]

@@ -13,19 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from index.faiss_index import (
-    build_faiss,
-    choose_factory,
-    read_faiss,
-    recall_at_10,
-    search_faiss,
-    write_faiss,
-)
-from index.files import check_digest, file_of, sha256_of, write_atomic
-from index.ids import IdTable, large_column, write_ids
-from index.lexical_files import write_lexical
-from index.lexical_record import OFF
-from index.manifest import (
+from index.dense.build import build_faiss
+from index.dense.file import read_faiss, write_faiss
+from index.dense.kinds import choose_factory
+from index.dense.recall import recall_at_10
+from index.dense.search import search_faiss
+from index.disk.files import check_digest, file_of, sha256_of, write_atomic
+from index.manifest.plan import FLOAT32
+from index.manifest.segments import (
     FAISS_FILE,
     IDS_FILE,
     MIXED_VECTORS,
@@ -34,9 +29,11 @@ from index.manifest import (
     ShardRecord,
     deletions_file,
 )
-from index.plan import FLOAT32
+from index.manifest.words import OFF
 from index.records import Passage
-from index.shards import PassageStore, VectorTable, by_part
+from index.store.ids import IdTable, large_column, write_ids
+from index.store.shards import PassageStore, VectorTable, by_part
+from index.words.files import write_lexical
 
 _RECALL_QUERIES = 100
 

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from index.dense.recall import recall_at_10
 from index.dense_index import DenseIndex
-from index.faiss_index import recall_at_10
-from index.ids import check_unique
-from index.lexical import LexicalLeg
-from index.manifest import IDS_FILE, Manifest
+from index.manifest.manifest import Manifest
+from index.manifest.segments import IDS_FILE
 from index.segment import Segment, faults_of, told_of
+from index.store.ids import check_unique
+from index.words.leg import LexicalLeg
 
 # What half precision leaves of a length of one.
 _ROUNDING = 0.01

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from index.dense_index import DenseIndex
-from index.manifest import EncoderRecord
-from index.metadata import Where
+from index.manifest.manifest import EncoderRecord
 from index.records import Hit, Passage
+from index.store.metadata import Where
 from retrieval.milvus.manifest import is_in_milvus
 
 

@@ -18,16 +18,17 @@ from typing import Any, Protocol
 import faiss
 
 from configs.command import note
-from index.columns import Columns
-from index.faiss_gpu import stays_on_cpu
-from index.faiss_index import AUTO
-from index.files import LOCK, only_writer
-from index.folder import claim
-from index.lexical_record import ENGLISH, OFF, check_lexical
-from index.manifest import Manifest, ShardRecord
-from index.plan import Plan, checked_precision
+from index.dense.gpu import stays_on_cpu
+from index.dense.kinds import AUTO
+from index.disk.files import LOCK, only_writer
+from index.manifest.columns import Columns
+from index.manifest.manifest import Manifest
+from index.manifest.plan import Plan, checked_precision
+from index.manifest.segments import ShardRecord
+from index.manifest.words import ENGLISH, OFF, check_lexical
 from index.records import Passage
-from index.writer import IndexWriter
+from index.writing.folder import claim
+from index.writing.writer import IndexWriter
 from retrieval.corpora import open_corpus
 from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Skipped

@@ -15,14 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from configs.formats.checks import as_list, check_iterable, text_fault
-from index.change import IndexChange
-from index.columns import Columns
-from index.faiss_index import AUTO
-from index.files import only_writer
-from index.lexical_record import check_lexical
-from index.manifest import MANIFEST, Manifest
+from index.dense.kinds import AUTO
+from index.disk.files import only_writer
+from index.disk.schema import from_json
+from index.manifest.columns import Columns
+from index.manifest.manifest import MANIFEST, Manifest
+from index.manifest.words import check_lexical
 from index.records import Passage
-from index.schema import from_json
+from index.writing.change import IndexChange
 from retrieval.build import BEFORE, IndexSettings, created_by, in_shards, peeked
 from retrieval.corpora import open_corpus
 from retrieval.corpora.reading import Reading

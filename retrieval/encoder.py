@@ -19,7 +19,7 @@ import numpy as np
 from configs.formats.checks import check_queries
 from configs.formats.lines import parse_json
 from configs.models import MINILM, load_model, refuse_pickles
-from index.manifest import EncoderRecord
+from index.manifest.manifest import EncoderRecord
 from index.records import Passage
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.metadata import Where
 from index.records import Hit
+from index.store.metadata import Where
 from retrieval.adapter.filters import RelevanceFilter
 from retrieval.backend import SearchableIndex
 from retrieval.fusion import reciprocal_rank_fusion, weighted_sum

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from configs.formats.checks import check_count, check_queries
-from index.manifest import EncoderRecord
-from index.metadata import Where
+from index.manifest.manifest import EncoderRecord
 from index.records import Hit, Passage
+from index.store.metadata import Where
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
 from retrieval.backend import SearchableIndex, open_index
 from retrieval.encoder import FLOAT32, Encoder

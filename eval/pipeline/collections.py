@@ -26,7 +26,7 @@ from eval.pipeline.judged_queries import (
 )
 from eval.statistics.comparison import Comparison, compare
 from eval.statistics.intervals import bootstrap_intervals
-from index.manifest import MANIFEST
+from index.manifest.manifest import MANIFEST
 from rerank import BlockRanker
 from retrieval.build import IndexSettings, build_index
 from retrieval.corpora import load_collection

@@ -22,7 +22,7 @@ import numpy as np
 
 from configs.formats.lines import parse_json
 from configs.settings import make_settings
-from index.files import naming
+from index.disk.files import naming
 from retrieval.adapter.hits import Hits, pack_hits
 from retrieval.adapter.scorers import (
     GlobalScore,

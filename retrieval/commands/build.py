@@ -87,7 +87,7 @@ def add_parser(commands: Subparsers) -> None:
 
 def _build(arguments: argparse.Namespace) -> None:
     from configs.settings import read_settings
-    from index.columns import UNKNOWN
+    from index.manifest.columns import UNKNOWN
     from retrieval.build import IndexSettings
     from retrieval.corpora.records import Skipped
 

@@ -35,7 +35,7 @@ def show(folder: Path, as_json: bool) -> None:
     """Print what the index in `folder` holds: its manifest, or the gist of it."""
     from dataclasses import asdict
 
-    from index.manifest import Manifest
+    from index.manifest.manifest import Manifest
     from retrieval.milvus.manifest import MilvusManifest, is_in_milvus
 
     if is_in_milvus(folder):

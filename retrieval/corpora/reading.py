@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from index.columns import Columns
+from index.manifest.columns import Columns
 
 
 @dataclass

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from configs.formats.checks import id_fault, is_blank, text_fault
-from index.columns import Columns
+from index.manifest.columns import Columns
 from index.records import Passage
 from retrieval.corpora.reading import Reading
 

@@ -5,7 +5,8 @@ LocalEngine(Encoder.load("minilm")).records(shards, writer.write)
 
 from collections.abc import Iterable, Iterator
 
-from index.manifest import EncoderRecord, ShardRecord
+from index.manifest.manifest import EncoderRecord
+from index.manifest.segments import ShardRecord
 from retrieval.encoder import Encoder
 from retrieval.engines.protocol import NumberedShard, WriteShard
 

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.manifest import EncoderRecord, ShardRecord
+from index.manifest.manifest import EncoderRecord
+from index.manifest.segments import ShardRecord
 from retrieval.engines.loading import LoadEncoder, cores
 from retrieval.engines.protocol import NumberedShard, WriteShard
 

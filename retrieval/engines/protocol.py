@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from index.manifest import EncoderRecord, ShardRecord
+from index.manifest.manifest import EncoderRecord
+from index.manifest.segments import ShardRecord
 from index.records import Passage
 
 

@@ -20,9 +20,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from index.manifest import EncoderRecord, ShardRecord
+from index.disk.schema import from_json
+from index.manifest.manifest import EncoderRecord
+from index.manifest.segments import ShardRecord
 from index.records import Passage
-from index.schema import from_json
 from retrieval.encoder import Encoder
 from retrieval.engines.loading import LoadEncoder
 from retrieval.engines.protocol import NumberedShard, WriteShard

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from index.faiss_index import inner_products
-from index.metadata import Where
+from index.dense.products import inner_products
 from index.records import Hit, Passage
+from index.store.metadata import Where
 from retrieval.milvus.collection import MOST_HITS, Collection
 from retrieval.milvus.manifest import MilvusManifest
 

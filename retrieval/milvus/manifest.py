@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from index.files import write_atomic
-from index.manifest import EncoderRecord
-from index.schema import check_ranges, from_json, read_json
+from index.disk.files import write_atomic
+from index.disk.schema import check_ranges, from_json, read_json
+from index.manifest.manifest import EncoderRecord
 
 MILVUS_FILE = "milvus.json"
 FORMAT_VERSION = 1

@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.faiss_index import AUTO
-from index.files import LOCK, only_writer, write_atomic
-from index.folder import record_of
-from index.manifest import MANIFEST, EncoderRecord, ShardRecord, shard_files
-from index.plan import BUILDING, FLOAT32, PLAN, Plan, read_plan
+from index.dense.kinds import AUTO
+from index.disk.files import LOCK, only_writer, write_atomic
+from index.disk.schema import from_json, read_json
+from index.manifest.manifest import MANIFEST, EncoderRecord
+from index.manifest.plan import BUILDING, FLOAT32, PLAN, Plan, read_plan
+from index.manifest.segments import ShardRecord, shard_files
 from index.records import Passage
-from index.schema import from_json, read_json
+from index.writing.folder import record_of
 from retrieval.build import IndexSettings, created_by, encode_shards, in_shards, peeked
 from retrieval.corpora import open_corpus
 from retrieval.corpora.reading import Reading

@@ -9,20 +9,15 @@ import faiss
 import numpy as np
 import pyarrow.parquet as pq
 
-from index.change import IndexChange
 from index.dense_index import DenseIndex
-from index.files import only_writer, sha256_of
-from index.manifest import (
-    ID_ROWS_FILE,
-    IDS_FILE,
-    MANIFEST,
-    EncoderRecord,
-    Manifest,
-)
-from index.manifest_formats import FORMAT_VERSION, digest_of
-from index.plan import Plan
+from index.disk.files import only_writer, sha256_of
+from index.manifest.formats import FORMAT_VERSION, digest_of
+from index.manifest.manifest import MANIFEST, EncoderRecord, Manifest
+from index.manifest.plan import Plan
+from index.manifest.segments import ID_ROWS_FILE, IDS_FILE
 from index.records import Passage
-from index.writer import IndexWriter
+from index.writing.change import IndexChange
+from index.writing.writer import IndexWriter
 
 # On a busy machine FAISS's threads spend minutes waiting for each other in training.
 faiss.omp_set_num_threads(1)

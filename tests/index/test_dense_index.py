@@ -3,7 +3,7 @@ import pytest
 from index_cases import DIMENSION, passages, touched, unit_vectors, write_index
 
 from index.dense_index import DenseIndex
-from index.manifest import FAISS_FILE
+from index.manifest.segments import FAISS_FILE
 from index.records import Hit, Passage
 
 

@@ -18,14 +18,14 @@ from index_cases import change_index, write_index
 from kill_cases import contents
 from writer_process import CHANGES, SECOND, TEXTS, VECTORS, write
 
-from index.change import IndexChange
 from index.dense_index import DenseIndex
-from index.files import only_writer
-from index.folder import unfinished_in
-from index.journal import JOURNAL
-from index.manifest import MANIFEST, Manifest
-from index.plan import PLAN
+from index.disk.files import only_writer
+from index.manifest.manifest import MANIFEST, Manifest
+from index.manifest.plan import PLAN
 from index.verify import verify
+from index.writing.change import IndexChange
+from index.writing.folder import unfinished_in
+from index.writing.journal import JOURNAL
 
 pytestmark = pytest.mark.slow
 

@@ -19,9 +19,10 @@ from index_cases import (
 )
 
 from index.dense_index import DenseIndex
-from index.files import sha256_of
-from index.ids import TWICE
-from index.manifest import FAISS_FILE, IDS_FILE, MANIFEST, Manifest
+from index.disk.files import sha256_of
+from index.manifest.manifest import MANIFEST, Manifest
+from index.manifest.segments import FAISS_FILE, IDS_FILE
+from index.store.ids import TWICE
 from index.verify import verify
 
 ROWS = 300

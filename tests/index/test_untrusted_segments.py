@@ -9,10 +9,10 @@ import pytest
 from index_cases import change_index, passages, touched, unit_vectors, write_index, write_values
 
 from index.dense_index import DenseIndex
-from index.files import sha256_of
-from index.journal import JOURNAL
-from index.manifest import MANIFEST, Manifest
+from index.disk.files import sha256_of
+from index.manifest.manifest import MANIFEST, Manifest
 from index.verify import verify
+from index.writing.journal import JOURNAL
 
 VECTORS = unit_vectors(60)
 BITS = "data-0001/deleted-00001.bits"

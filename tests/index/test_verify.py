@@ -5,7 +5,8 @@ import pytest
 from index_cases import change_index, unit_vectors, write_index, write_values
 
 from index.dense_index import DenseIndex
-from index.manifest import FAISS_FILE, ID_ROWS_FILE, IDS_FILE, MANIFEST
+from index.manifest.manifest import MANIFEST
+from index.manifest.segments import FAISS_FILE, ID_ROWS_FILE, IDS_FILE
 from index.verify import verify
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from index.dense_index import DenseIndex
-from index.plan import BUILDING
+from index.manifest.plan import BUILDING
 from index.verify import verify
 from retrieval.build import IndexSettings, build_index
 from retrieval.corpora.records import Skipped
@@ -84,7 +84,7 @@ def test_settings_below_one_are_refused(name):
 _STOPPED_AFTER_TWO_SHARDS = """
 import os, signal, sys
 from configs.command import run_command
-from index.writer import IndexWriter
+from index.writing.writer import IndexWriter
 from retrieval.index import make_parser
 accept = IndexWriter.accept
 def accept_and_stop(writer, shard):

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from index.dense_index import DenseIndex
-from index.files import only_writer
-from index.manifest import Manifest
-from index.manifest_formats import digest_of
+from index.disk.files import only_writer
+from index.manifest.formats import digest_of
+from index.manifest.manifest import Manifest
 from index.verify import verify
 from retrieval import (
     Encoder,

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from index.manifest import Manifest
+from index.manifest.manifest import Manifest
 from index.verify import verify
 from retrieval import Encoder, Passage, Retriever, add_passages, compact_index, delete_passages
 from retrieval.adapter.filters import threshold_filter

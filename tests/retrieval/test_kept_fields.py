@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from index.dense_index import DenseIndex
-from index.manifest import Manifest
+from index.manifest.manifest import Manifest
 from index.verify import verify
 from retrieval import (
     Encoder,

@@ -14,7 +14,7 @@ import pytest
 from ir_datasets.datasets.base import Dataset
 from ir_datasets.formats.base import BaseDocs
 
-from index.columns import ColumnRecord, Columns
+from index.manifest.columns import ColumnRecord, Columns
 from index.records import Passage
 from retrieval.corpora import open_corpus
 from retrieval.corpora.reading import Reading

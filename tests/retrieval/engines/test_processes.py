@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from index.manifest import EncoderRecord, ShardRecord
+from index.manifest.manifest import EncoderRecord
+from index.manifest.segments import ShardRecord
 from index.records import Passage
 from retrieval.build import build_index
 from retrieval.engines.choice import start_engine

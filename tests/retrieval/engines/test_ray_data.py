@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from index.manifest import EncoderRecord
+from index.manifest.manifest import EncoderRecord
 from index.records import Passage
-from index.shards import VectorTable, write_shard
-from index.writer import IndexWriter
+from index.store.shards import VectorTable, write_shard
+from index.writing.writer import IndexWriter
 from retrieval.build import build_index
 from retrieval.engines.choice import start_engine
 from retrieval.engines.protocol import NumberedShard

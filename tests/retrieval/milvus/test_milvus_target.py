@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from index.manifest import EncoderRecord
+from index.manifest.manifest import EncoderRecord
 from retrieval.build import IndexSettings
 from retrieval.milvus.collection import Collection, _connect
 from retrieval.milvus.manifest import MILVUS_FILE, MilvusManifest, MilvusTarget

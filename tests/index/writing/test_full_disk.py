@@ -1,0 +1,53 @@
+"""A disk that is full names the file, whoever writes it, and costs no shard."""
+
+import contextlib
+import errno
+import resource
+
+import pytest
+from index_cases import ENCODER, PLAN, passages, unit_vectors
+
+from index.manifest.manifest import Manifest
+from index.writing.writer import IndexWriter
+
+ROWS, SHARD = 300, 100
+
+
+@contextlib.contextmanager
+def _largest_file(size):
+    """No file may grow beyond `size` bytes: what a full disk is to the one who writes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _build(folder, resume):
+    writer = IndexWriter(folder, PLAN, resume=resume, overwrite=False)
+    texts, vectors = passages(ROWS), unit_vectors(ROWS)
+    for number in range(ROWS // SHARD):
+        part = slice(number * SHARD, (number + 1) * SHARD)
+        if not writer.already_written(number, texts[part]):
+            writer.add_shard(texts[part], vectors[part], truncated=0)
+    writer.publish(encoder=ENCODER, factory="Flat", skipped=0, created_by={})
+
+
+@pytest.mark.parametrize(
+    ("size", "name"),
+    [
+        (50, "building/plan.json"),
+        (1_000, "building/passages-00000.parquet"),
+        (10_000, "building/vectors-00000.arrow"),
+        (20_000, "building/vectors.faiss"),
+    ],
+)
+def test_the_file_is_named_and_the_build_goes_on_later(tmp_path, size, name):
+    with _largest_file(size), pytest.raises(OSError, match="File too large") as raised:
+        _build(tmp_path, resume=False)
+    assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(tmp_path / name))
+    assert not (tmp_path / name).exists()
+    assert not list(tmp_path.rglob("*.unfinished"))
+    _build(tmp_path, resume=True)
+    assert Manifest.read(tmp_path).passages == ROWS
