@@ -8,7 +8,7 @@ Enters: the name of a local model, a folder, or a hub name. Leaves: float32 rows
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Encoder:
         device: str | None = None,
         max_length: int | None = None,
         batch_size: int = 32,
-    ) -> "Encoder":
+    ) -> Self:
         """Load an encoder; `max_length` (tokens) lowers the model's own limit.
 
         Raises `ValueError` when there is no such model, or its limit is below `max_length`.
