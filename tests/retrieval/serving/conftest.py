@@ -7,9 +7,11 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-pytest.importorskip("prometheus_client", reason="the extra `serve` is not installed")
-uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+
+@pytest.fixture(scope="session", autouse=True)
+def _extra():
+    for name in ("fastapi", "uvicorn", "prometheus_client"):
+        pytest.importorskip(name, reason="the extra `serve` is not installed")
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +52,8 @@ def running():
 
 @contextmanager
 def _running(service, **options):
+    import uvicorn
+
     from retrieval.serving.app import make_app
     from retrieval.serving.server import Server
 
