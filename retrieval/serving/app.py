@@ -48,6 +48,7 @@ PUBLIC = ("/ready",)
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "the request is wrong; the sentence names the field"},
     401: {"description": "no valid API key"},
+    408: {"description": "the body did not arrive in time"},
     404: {"description": "what was asked for is not served"},
     413: {"description": "the body is larger than the limit"},
     421: {"description": "the Host header is none of this machine's own names"},
@@ -84,7 +85,7 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback: bool = Tru
     _add_rerank(app, service)
     _add_embeddings(app, service)
     routes = [getattr(route, "path", "") for route in app.routes]
-    limited = BodyLimit(app, service.settings.limits.body)
+    limited = BodyLimit(app, service.settings.limits.body, service.settings.queue.seconds)
     return Front(Guard(limited, keys, loopback, PUBLIC), service, routes)
 
 
@@ -181,7 +182,7 @@ async def _search(service: Service, request: SearchRequest) -> Response:
     if rerank and found.kept:
         documents = [_document(found.passages[hit.id]) for hit in found.kept]
         scored: RankedDocuments = await service.ranking.ask(
-            engine.rerank, ToRank(request.query, documents), len(documents)
+            engine.rerank, ToRank(request.query, documents, limits), len(documents)
         )
         latency["rerank"] = scored.rerank_ms
         ranked = _reranked(found.kept, scored)
@@ -260,7 +261,8 @@ async def _tokens(
     service: Service, engine: Engine, query: str, passages: Sequence[Passage]
 ) -> list[list[dict[str, Any]]]:
     documents = [_document(passage) for passage in passages]
-    found = await service.ranking.ask(engine.highlights, ToRank(query, documents), len(documents))
+    asked = ToRank(query, documents, service.settings.limits)
+    found = await service.ranking.ask(engine.highlights, asked, len(documents))
     return [
         [
             {"field": t.field, "start": t.start, "end": t.end, "mass": t.mass}

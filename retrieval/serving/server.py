@@ -21,6 +21,8 @@ from retrieval.serving.swapping import watch
 
 # How often a service that drains looks whether it is done.
 _LOOK_SECONDS = 0.05
+# A batch that nobody waits for any more gets this long to end.
+_LAST_SECONDS = 2.0
 
 
 class Server(uvicorn.Server):
@@ -65,7 +67,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, stop at the second."""
-        if self._service.draining:
+        if self._service.draining or not self._tasks:
             self.should_exit = self.force_exit = True
             return
         self._service.draining = True
@@ -110,4 +112,4 @@ def serve(
     try:
         Server(config, service, drain=drain, poll=poll).run()
     finally:
-        service.stop()
+        service.stop(_LAST_SECONDS)

@@ -73,6 +73,14 @@ def test_without_keys_only_own_names_are_answered(host, wanted):
     assert status(guard, host=host) == wanted
 
 
+def test_a_page_of_the_web_is_refused_and_our_own_is_not():
+    guard = Guard(handed_on, (), loopback=True)
+    own = {"host": "localhost:8000"}
+    assert status(guard, **own, origin="http://localhost:8000") == 200
+    assert status(guard, **own, origin="https://example.org") == 421
+    assert status(guard, **own, origin="null") == 421
+
+
 def test_keys_come_from_a_file_or_the_environment(tmp_path, monkeypatch):
     file = tmp_path / "keys"
     file.write_text("\n".join(KEYS) + "\n\n")
