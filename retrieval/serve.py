@@ -105,7 +105,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     # A passage that was cut, say, would be told once a request, and stderr is a log here.
     warnings.simplefilter("ignore", UserWarning)
     settings = ServiceSettings(
-        index=arguments.index,
+        # Whole, for a client is told no path, and a part of one is a word like any other.
+        index=arguments.index.absolute(),
         rerank=arguments.rerank,
         reranker=arguments.reranker,
         filter=arguments.filter,

@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The hits before the filter, how many of them it keeps, their passages; milliseconds each."""
+    """The hits before the filter, those that it keeps, the passages of all; and milliseconds."""
 
     hits: list[Hit]
     kept: list[Hit]

@@ -114,7 +114,7 @@ def test_loopback_is_told_from_the_rest():
         (["--poll", "0"], "error: --poll is 0, wanted seconds above 0"),
         (["--drain", "nan"], "error: --drain is nan, wanted seconds above 0"),
         (["--api-keys", "no-such-file"], "error: no-such-file does not exist"),
-        ([], "error: no-such-index does not exist"),
+        ([], "no-such-index does not exist; build an index"),
     ],
 )
 def test_the_command_says_what_is_wrong_before_a_model_loads(
