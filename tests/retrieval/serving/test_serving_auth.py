@@ -1,6 +1,7 @@
 """Keys and host names: what stands before the routes, and the command's own checks."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -121,13 +122,23 @@ def test_the_command_says_what_is_wrong_before_a_model_loads(
     run_module, monkeypatch, arguments, message
 ):
     monkeypatch.delenv(auth.KEYS_VARIABLE, raising=False)
-    done = run_module("retrieval.serve", "no-such-index", *arguments)
+    done = run_module("retrieval.serve", "no-such-index", "--port", 0, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
+def test_a_port_that_is_taken_is_told_before_a_model_loads(run_module):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_module("retrieval.serve", "no-such-index", "--port", port)
+    assert done.returncode == 2
+    assert f"--port {port} can't be bound to (Address already in use)" in done.stderr
+
+
 def test_an_unknown_reranker_is_told_with_those_there_are(run_module, made_index):
-    done = run_module("retrieval.serve", made_index, "--rerank", "x", "--reranker", "unknown")
+    done = run_module(
+        "retrieval.serve", made_index, "--port", 0, "--rerank", "x", "--reranker", "unknown"
+    )
     assert done.returncode == 2
     assert "no reranker is called 'unknown' (there are: blockrank" in done.stderr
