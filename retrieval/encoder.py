@@ -12,7 +12,7 @@ float32 search what passages in bfloat16 built.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class Encoder:
         max_length: int | None = None,
         batch_size: int = 32,
         dtype: str = FLOAT32,
-    ) -> "Encoder":
+    ) -> Self:
         """Load an encoder; `max_length` (tokens) lowers the model's own limit.
 
         `dtype` is what its weights and states are kept in. Raises `ValueError` when there is no

@@ -46,7 +46,7 @@ ROOMS = {
         "cache": {"settings", "prompt", "backbones", "scoring"},
         "heads": {"settings", "prompt", "backbones", "scoring", "examples"},
         "ranker": {"prompt", "backbones", "scoring", "cache", "highlights", "warned"},
-        "interfaces": {"prompt", "scoring", "ranker", "warned"},
+        "interfaces": {"prompt", "scoring", "cache", "highlights", "ranker", "warned"},
         "training": {"settings", "prompt", "examples", "backbones", "scoring", "ranker"},
         "commands": {
             "settings", "prompt", "examples", "heads", "cache", "answers", "highlights", "ranker",

@@ -153,6 +153,14 @@ class PassageCache:
         """The score of each of the passages `ids`, in their order; higher is better."""
         return self._scores(query, [self._place(id_) for id_ in _as_ids(ids)])
 
+    def holds(self, candidates: Iterable[Candidate]) -> bool:
+        """Whether the words of every one of `candidates` are in the cache."""
+        return all(digest_of(each.title, each.text) in self._by_words for each in candidates)
+
+    def scores_of(self, query: str, candidates: Iterable[Candidate]) -> list[float]:
+        """The score of each of `candidates`, known by its words, in their order."""
+        return self._scores(query, [self._place_of(candidate) for candidate in candidates])
+
     def _ranked(
         self, query: str, candidates: Sequence[Candidate], places: list[Place], top_k: int | None
     ) -> list[Ranked]:
