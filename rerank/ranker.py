@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from configs.formats.checks import query_name
+from configs.formats.checks import check_queries, query_name
 from configs.models import MINI
 from rerank.backbones.loading import load_backbone
 from rerank.backbones.protocol import Backbone
 from rerank.cache.build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
 from rerank.cache.passage_cache import PassageCache
+from rerank.documents.blocks import DEFAULT_BLOCK_TOKENS, DEFAULT_OVERLAP_TOKENS, Cut
+from rerank.documents.ranking import DEFAULT_SPANS, RankedDocument, rank_documents
 from rerank.highlights import Highlights, highlights
 from rerank.prompt.candidates import (
     Candidate,
@@ -128,7 +130,7 @@ class BlockRanker:
         self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
     ) -> list[list[float]]:
         """What `scores_batch` gives, of queries and candidates that were checked."""
-        prompts = self._prompts(queries, candidate_lists)
+        prompts = self.prompts(queries, candidate_lists)
         return [
             with_unread_last(
                 scores, [not block.text_tokens for block in prompt.passages], self.settings
@@ -152,7 +154,7 @@ class BlockRanker:
         parts = []
         for number, prompt in enumerate(prompts):
             if self.settings.query_attends and prompt.num_tokens > self.max_tokens:
-                scores[number] = grouped_scores(prompt, self.max_tokens, self._log_sums)
+                scores[number] = grouped_scores(prompt, self.max_tokens, self.log_sums)
             else:
                 parts += [(number, part) for part in self._parts(prompt)]
         for batch in self._batches(parts):
@@ -162,7 +164,8 @@ class BlockRanker:
                 scores[number] += values.tolist()
         return scores
 
-    def _log_sums(self, prompt: PromptTokens) -> LogSums:
+    def log_sums(self, prompt: PromptTokens) -> LogSums:
+        """The log-sum-exps of one prompt that fits `max_tokens`: see `rerank.scoring.groups`."""
         packed = self._packed([prompt])
         return log_sums(self.backbone.read(packed), packed)
 
@@ -175,6 +178,52 @@ class BlockRanker:
             device=self.backbone.device,
         )
 
+    def rerank_documents(
+        self,
+        query: str,
+        documents: Iterable[Any],
+        top_k: int | None = None,
+        *,
+        num_spans: int = DEFAULT_SPANS,
+        block_tokens: int = DEFAULT_BLOCK_TOKENS,
+        overlap_tokens: int = DEFAULT_OVERLAP_TOKENS,
+    ) -> list[RankedDocument]:
+        """Rank `documents` of any length, each with up to `num_spans` places that answer `query`.
+
+        Documents are what passages may be. Their texts are read as a stream of blocks of sentences,
+        at most `block_tokens` each, which begin with the last `overlap_tokens` of the one before;
+        memory is that of one prompt, beside the texts. See `rerank.documents.ranking`.
+
+        Raises `ValueError` as `rerank` does, but for blank documents, which come last.
+        """
+        return self.rerank_documents_batch(
+            [query],
+            documents,
+            top_k,
+            num_spans=num_spans,
+            block_tokens=block_tokens,
+            overlap_tokens=overlap_tokens,
+        )[0]
+
+    def rerank_documents_batch(
+        self,
+        queries: Iterable[str],
+        documents: Iterable[Any],
+        top_k: int | None = None,
+        *,
+        num_spans: int = DEFAULT_SPANS,
+        block_tokens: int = DEFAULT_BLOCK_TOKENS,
+        overlap_tokens: int = DEFAULT_OVERLAP_TOKENS,
+    ) -> list[list[RankedDocument]]:
+        """`rerank_documents` for several queries over the same `documents`.
+
+        Where passages don't see the query (encoders) the documents are read once for all.
+        """
+        check_top_k(top_k)
+        candidates = as_candidates(documents, allow_blank=True)
+        cut = Cut(block_tokens, overlap_tokens)
+        return rank_documents(self, check_queries(queries), candidates, top_k, cut, num_spans)
+
     def highlights(self, query: str, passages: Iterable[Any]) -> list[Highlights]:
         """Where in each passage, in their order, the attention falls: see `rerank.highlights`."""
         return highlights(self.backbone, query, as_candidates(passages))
@@ -185,9 +234,13 @@ class BlockRanker:
         (prompt,) = tokenize(self.backbone.tokenizer, self.settings, [texts])
         return [len(passage.ids) for passage in prompt.passages]
 
-    def _prompts(
+    def prompts(
         self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
     ) -> list[PromptTokens]:
+        """The tokens of each query's prompt; warns of passages that were cut.
+
+        Raises `ValueError` for a query that leaves no room for a passage.
+        """
         texts = [
             fill(self.settings, query, candidates)
             for query, candidates in zip(queries, candidate_lists, strict=True)
