@@ -101,11 +101,11 @@ def sentences(text: str) -> Iterator[Span]:
         following = _VISIBLE.search(text, found.end())
         if following is None:
             break
-        spaced = found[0] and following.start() > found.end()
-        if found.end() <= start or (spaced and following[0].islower()):
-            continue
-        yield Span(start, following.start())
-        start = following.start()
+        end = following.start()
+        goes_on = found[0] and end > found.end() and following[0].islower()
+        if found.end() > start and not goes_on and _between_characters(text, start, end):
+            yield Span(start, end)
+            start = end
     if start < len(text):
         yield Span(start, len(text))
 
@@ -161,10 +161,12 @@ def _break(text: str, start: int, end: int) -> int:
 
 
 def _between_characters(text: str, start: int, place: int) -> bool:
-    """Whether `place` stands between two characters as people see them; one begins at `start`."""
+    """Whether a visible character begins at `place`, as people see them; one begins at `start`."""
     before, after = text[place - 1], text[place : place + 1]
-    if not after or (before.isascii() and after.isascii()):
-        return before + after != "\r\n"
+    if not after or after.isspace():
+        return False
+    if before.isascii() and after.isascii():
+        return True
     if before == _JOINER or after == _JOINER or unicodedata.category(after)[0] == "M":
         return False
     if "\u1160" <= after <= "\u11ff":  # the middle and the end of a Korean syllable

@@ -87,6 +87,7 @@ def _read_once(
     """Blocks that no query changes, a shard of a passage cache at a time."""
     found = Scored([], [[] for _ in queries])
     begun = cache_build.start(reader.backbone, _BITS, cache_build.DEFAULT_SALIENT_SHARE)
+    begun = begun._replace(shard_tokens=reader.max_tokens)
     blocks = _noted(reader.backbone, documents, cut, found.places)
     for shard in cache_build.shards_of(reader.backbone, begun, blocks):
         cache = PassageCache(reader, [shard], begun.states, begun.identity)

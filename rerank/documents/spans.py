@@ -16,18 +16,20 @@ from rerank.prompt.candidates import Candidate
 
 # Longer sentences are parted, so that a text without any still gives a place.
 _MOST_TOKENS = 48
+# What a sentence beside the best one gets a token, of what that one gets, to be part of the span.
+_NEIGHBOURS_SHARE = 0.5
 
 
 def answer_span(backbone: Backbone, query: str, block: Candidate) -> Span:
     """Where the attention of `query` falls in the text of `block`, which is read alone.
 
-    Of all runs of sentences it is the one whose tokens get most above the average of the block's
-    tokens; the first and shortest of equal ones. So it never depends on other blocks.
+    It is the sentence whose tokens get most above the average of the block's, the first of equal
+    ones, and those beside it whose tokens get half as much. So it never depends on other blocks.
     """
     (found,) = highlights(backbone, query, [block])
     parts = list(pieces(block.text, counter_of(backbone), _MOST_TOKENS))
-    first, last = _richest(_excess(found, parts))
-    start, end = parts[first].start, parts[last].end
+    chosen = _attended(found, parts)
+    start, end = parts[chosen[0]].start, parts[chosen[-1]].end
     return Span(start, start + len(block.text[start:end].rstrip()))
 
 
@@ -42,8 +44,8 @@ def merged(spans: Iterable[tuple[Span, float]]) -> list[tuple[Span, float]]:
     return found
 
 
-def _excess(found: Highlights, parts: Sequence[Piece]) -> list[float]:
-    """What each part gets above the average of the text's tokens."""
+def _attended(found: Highlights, parts: Sequence[Piece]) -> range:
+    """The parts that `answer_span` means."""
     masses, counts = [0.0] * len(parts), [0] * len(parts)
     part = 0
     for token in found.tokens:
@@ -53,17 +55,11 @@ def _excess(found: Highlights, parts: Sequence[Piece]) -> list[float]:
             masses[part] += token.mass
             counts[part] += 1
     mean = sum(masses) / max(1, sum(counts))
-    return [mass - count * mean for mass, count in zip(masses, counts, strict=True)]
-
-
-def _richest(values: Sequence[float]) -> tuple[int, int]:
-    """The first and last place of the run with the highest sum (Kadane's algorithm)."""
-    best, chosen = -float("inf"), (0, 0)
-    total, first = 0.0, 0
-    for place, value in enumerate(values):
-        if total <= 0:
-            total, first = 0.0, place
-        total += value
-        if total > best:
-            best, chosen = total, (first, place)
-    return chosen
+    best = max(range(len(parts)), key=lambda n: (masses[n] - counts[n] * mean, -n))
+    enough = _NEIGHBOURS_SHARE * masses[best] / max(1, counts[best])
+    first = last = best
+    while first > 0 and masses[first - 1] >= enough * counts[first - 1]:
+        first -= 1
+    while last + 1 < len(parts) and masses[last + 1] >= enough * counts[last + 1]:
+        last += 1
+    return range(first, last + 1)
