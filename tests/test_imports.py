@@ -34,8 +34,10 @@ ROOMS = {
         "cache": {"settings", "prompt", "backbones", "scoring"},
         "heads": {"settings", "prompt", "backbones", "scoring", "examples"},
         "documents": {"prompt", "backbones", "scoring", "cache", "highlights", "warned"},
+        "cascade": {"prompt", "warned"},
         "ranker": {
-            "prompt", "backbones", "scoring", "cache", "documents", "highlights", "warned",
+            "prompt", "backbones", "scoring", "cache", "cascade", "documents", "highlights",
+            "warned",
         },
         "interfaces": {"prompt", "scoring", "ranker", "warned"},
         "training": {"settings", "prompt", "examples", "backbones", "scoring", "ranker"},
