@@ -62,6 +62,9 @@ def rank_documents(
     `BlankPassagesWarning`. Raises `ValueError` as `scored_blocks` does.
     """
     check_count("num_spans", num_spans)
+    # By id, so that not even who of equal blocks comes into a decoder's final is a matter of order.
+    order = sorted(range(len(documents)), key=lambda number: documents[number].id)
+    documents = [documents[number] for number in order]
     found = scored_blocks(reader, queries, documents, cut)
     blocks: dict[int, list[int]] = defaultdict(list)
     for number, place in enumerate(found.places):
@@ -75,16 +78,18 @@ def rank_documents(
     rankings = []
     for query, scores in zip(queries, found.scores, strict=True):
         best = [max((scores[n] for n in blocks[d]), default=0.0) for d in range(len(documents))]
-        listed = []
-        for each in ranked(documents, with_unread_last(best, unread, reader.backbone.settings))[
-            :top_k
-        ]:
+        best = with_unread_last(best, unread, reader.backbone.settings)
+        ranking = []
+        for each in ranked(documents, best)[:top_k]:
             number = each.original_rank - 1
             chosen = sorted(blocks[number], key=lambda n: (-scores[n], n))[:num_spans]
             places = [(found.places[n], scores[n]) for n in chosen]
             spans = _spans(reader.backbone, query, documents, places)
-            listed.append(RankedDocument(*each[:4], spans, each.passage))
-        rankings.append(listed)
+            given = order[number] + 1
+            ranking.append(
+                RankedDocument(each.id, each.score, each.rank, given, spans, each.passage)
+            )
+        rankings.append(ranking)
     return rankings
 
 
@@ -96,6 +101,7 @@ def _spans(
 ) -> tuple[AnswerSpan, ...]:
     """The spans of the blocks at `places`, all of one document, with the blocks' scores."""
     spans = []
+    text = ""
     for place, score in places:
         start, end = answer_span(backbone, query, as_block(documents, place))
         spans.append((Span(place.start + start, place.start + end), score))

@@ -71,8 +71,7 @@ def scored_blocks(
     Raises `ValueError` as `places_of` does, and for a query that leaves no room for a block.
     """
     settings = reader.backbone.settings
-    for prompt in reader.prompts(queries, [[]] * len(queries)):
-        del prompt  # it was checked, before anything is read
+    reader.prompts(queries, [[]] * len(queries))  # a bad query is refused before anything is read
     if settings.score == "mass":
         each = [_shared(reader, query, documents, cut) for query in queries]
         return Scored(each[0].places, [found.scores[0] for found in each])
