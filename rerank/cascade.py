@@ -31,7 +31,7 @@ from rerank.warned import warn_caller
 # Candidates that one call of the tokenizer reads.
 _WINDOW = 64
 # What is read to see how fast it goes.
-_PROBE_TOKENS = 2048
+_PROBE_TOKENS = 512
 # How rarely chance alone may turn so many pairs round for a warning.
 _CHANCE = 0.05
 
