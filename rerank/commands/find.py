@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.command import Subparsers
-from configs.formats.checks import check_count, check_query
+from configs.formats.checks import check_count, check_query, text_fault
 from configs.formats.shown import shown, snippet
 from rerank.commands.document_file import read_documents
 from rerank.commands.model_options import add_model_options, load_ranker, model_name
@@ -77,7 +77,9 @@ def _print_json(query: str, found: Sequence["RankedDocument"], model: str) -> No
         del fields["document"]
         results.append({**fields, "spans": [span._asdict() for span in each.spans]})
     output = {"model": model, "query": query, "results": results}
-    print(json.dumps(output, ensure_ascii=False))
+    line = json.dumps(output, ensure_ascii=False)
+    # A file's name may hold bytes that are not UTF-8, which JSON alone can spell.
+    print(json.dumps(output) if text_fault(line) else line)
 
 
 def _print_lines(found: Sequence["RankedDocument"]) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import pytest
 
@@ -44,6 +45,14 @@ def test_the_places_that_are_told_are_those_of_the_file(run_module, files):
     (span,) = best["spans"]
     assert (best["id"], span["text"]) == (str(path), "Goethe wrote Faust.")
     assert TEXT[span["start"] : span["end"]] == span["text"]
+
+
+def test_a_file_whose_name_is_not_utf8_is_told(run_module, tmp_path):
+    path = tmp_path / os.fsdecode(b"f\xfaust.txt")
+    path.write_text("Goethe wrote Faust.")
+    done = run_module("rerank", "find", QUERY, path, "--json")
+    assert json.loads(done.stdout)["results"][0]["id"] == str(path)
+    assert "f\\udcfaust.txt" in run_module("rerank", "find", QUERY, path).stdout
 
 
 def test_stdin_is_one_document(run_module):
