@@ -8,25 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rerank.cache.passage_cache import PassageCache
+    from rerank.cascade import CascadeWarning
+    from rerank.documents.ranking import AnswerSpan, RankedDocument
     from rerank.prompt.candidates import Ranked
     from rerank.prompt.windows import PassagesTruncatedWarning
     from rerank.ranker import BlockRanker
     from rerank.warned import BlankPassagesWarning
 
 __all__ = [
+    "AnswerSpan",
     "BlankPassagesWarning",
     "BlockRanker",
+    "CascadeWarning",
     "PassageCache",
     "PassagesTruncatedWarning",
     "Ranked",
+    "RankedDocument",
 ]
 
 _HOMES = {
+    "AnswerSpan": "rerank.documents.ranking",
     "BlankPassagesWarning": "rerank.warned",
     "BlockRanker": "rerank.ranker",
+    "CascadeWarning": "rerank.cascade",
     "PassageCache": "rerank.cache.passage_cache",
     "PassagesTruncatedWarning": "rerank.prompt.windows",
     "Ranked": "rerank.prompt.candidates",
+    "RankedDocument": "rerank.documents.ranking",
 }
 
 

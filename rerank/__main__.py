@@ -7,11 +7,11 @@ import argparse
 import sys
 
 from configs.command import run_command
-from rerank.commands import cache, mine, rank, respond, select_heads, train
+from rerank.commands import cache, find, mine, rank, respond, select_heads, train
 
 # A subcommand is one module of rerank/commands and one name here. The modules import what is heavy
 # inside their `run`, so that --help answers at once.
-SUBCOMMANDS = (cache, mine, rank, respond, select_heads, train)
+SUBCOMMANDS = (cache, find, mine, rank, respond, select_heads, train)
 
 
 def make_parser() -> argparse.ArgumentParser:

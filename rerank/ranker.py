@@ -5,17 +5,20 @@ Enters: strings, dicts or passages. Leaves: `Ranked`s, best first.
     BlockRanker.from_pretrained().rerank("who wrote Faust?", ["Goethe wrote Faust.", "A pear."])
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
-from configs.formats.checks import query_name
+from configs.formats.checks import check_queries, query_name
 from configs.models import MINI
 from rerank.backbones.loading import load_backbone
 from rerank.backbones.protocol import Backbone
 from rerank.cache.build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
 from rerank.cache.passage_cache import PassageCache
+from rerank.cascade import Budget, cascaded, checked_scores, in_given_order
+from rerank.documents.blocks import DEFAULT_BLOCK_TOKENS, DEFAULT_OVERLAP_TOKENS, Cut
+from rerank.documents.ranking import DEFAULT_SPANS, RankedDocument, rank_documents
 from rerank.highlights import Highlights, highlights
 from rerank.prompt.candidates import (
     Candidate,
@@ -26,12 +29,14 @@ from rerank.prompt.candidates import (
     ranked,
 )
 from rerank.prompt.packing import PackedPrompts, PromptTokens, pack, tokenize
+from rerank.prompt.parts import batched, in_parts
 from rerank.prompt.template import fill
 from rerank.prompt.windows import PassagesTruncatedWarning
 from rerank.scoring.calibration import calibrated, content_free_texts, with_passages_of
 from rerank.scoring.groups import grouped_scores
 from rerank.scoring.probability import probabilities
 from rerank.scoring.scores import LogSums, log_sums, passage_scores, with_unread_last
+from rerank.scoring.words import word_scores
 from rerank.warned import warn_caller
 
 DEFAULT_RERANKER = MINI
@@ -73,17 +78,46 @@ class BlockRanker:
         top_k: int | None = None,
         *,
         cache: PassageCache | None = None,
+        first_scores: Iterable[float] | None = None,
+        budget_tokens: int | None = None,
+        budget_ms: float | None = None,
     ) -> list[Ranked]:
         """Rank `passages` for `query` and return the best `top_k` (None: all).
 
         With a `cache` that holds the passages, known by their words, only the query is read.
+        With a budget only those with the highest `first_scores`, one a passage (None: the cache's,
+        or else BM25 over the list), are read, as far as it lasts; the rest stands below them in
+        that order: see `rerank.cascade`. `budget_ms` looks at the clock: two runs may differ.
         Equal scores are ordered by id. Warns when passages are cut to the model's limit. Raises
         `ValueError` for an empty query, an empty list, a passage without a visible character, bad
         or repeated ids or a `top_k` below 1, and `TypeError` or `ValueError` for wrong types.
         """
+        check_top_k(top_k)
+        budget = Budget.of(budget_tokens, budget_ms)
+        if budget is not None:
+            return self._cascaded(query, passages, cache, first_scores, budget)[:top_k]
+        if first_scores is not None:
+            raise ValueError("first_scores without a budget: give budget_tokens or budget_ms too")
         if cache is not None:
             return cache.rerank_passages(query, passages, top_k)
         return self.rerank_batch([query], [passages], top_k)[0]
+
+    def _cascaded(
+        self,
+        query: str,
+        passages: Iterable[Any],
+        cache: PassageCache | None,
+        first_scores: Iterable[float] | None,
+        budget: Budget,
+    ) -> list[Ranked]:
+        (query,), (candidates,) = as_requests([query], [passages])
+        if first_scores is not None:
+            first = checked_scores(first_scores, len(candidates))
+        elif cache is not None:
+            first = in_given_order(cache.rerank_passages(query, candidates))
+        else:
+            first = word_scores(query, candidates)
+        return cascaded(self, query, candidates, first, budget)
 
     def cache(
         self,
@@ -128,7 +162,7 @@ class BlockRanker:
         self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
     ) -> list[list[float]]:
         """What `scores_batch` gives, of queries and candidates that were checked."""
-        prompts = self._prompts(queries, candidate_lists)
+        prompts = self.prompts(queries, candidate_lists)
         return [
             with_unread_last(
                 scores, [not block.text_tokens for block in prompt.passages], self.settings
@@ -152,17 +186,20 @@ class BlockRanker:
         parts = []
         for number, prompt in enumerate(prompts):
             if self.settings.query_attends and prompt.num_tokens > self.max_tokens:
-                scores[number] = grouped_scores(prompt, self.max_tokens, self._log_sums)
+                scores[number] = grouped_scores(prompt, self.max_tokens, self.log_sums)
             else:
-                parts += [(number, part) for part in self._parts(prompt)]
-        for batch in self._batches(parts):
+                parts += [
+                    (number, part) for part in in_parts(prompt, self.settings, self.max_tokens)
+                ]
+        for batch in batched(parts, self.max_tokens):
             packed = self._packed([part for _, part in batch])
             found = passage_scores(self.backbone.read(packed), packed, self.settings)
             for (number, _), values in zip(batch, found, strict=True):
                 scores[number] += values.tolist()
         return scores
 
-    def _log_sums(self, prompt: PromptTokens) -> LogSums:
+    def log_sums(self, prompt: PromptTokens) -> LogSums:
+        """The log-sum-exps of one prompt that fits `max_tokens`: see `rerank.scoring.groups`."""
         packed = self._packed([prompt])
         return log_sums(self.backbone.read(packed), packed)
 
@@ -175,6 +212,52 @@ class BlockRanker:
             device=self.backbone.device,
         )
 
+    def rerank_documents(
+        self,
+        query: str,
+        documents: Iterable[Any],
+        top_k: int | None = None,
+        *,
+        num_spans: int = DEFAULT_SPANS,
+        block_tokens: int = DEFAULT_BLOCK_TOKENS,
+        overlap_tokens: int = DEFAULT_OVERLAP_TOKENS,
+    ) -> list[RankedDocument]:
+        """Rank `documents` of any length, each with up to `num_spans` places that answer `query`.
+
+        Documents are what passages may be. Their texts are read as a stream of blocks of sentences,
+        at most `block_tokens` each, which begin with the last `overlap_tokens` of the one before;
+        memory is that of one prompt, beside the texts. See `rerank.documents.ranking`.
+
+        Raises `ValueError` as `rerank` does, but for blank documents, which come last.
+        """
+        return self.rerank_documents_batch(
+            [query],
+            documents,
+            top_k,
+            num_spans=num_spans,
+            block_tokens=block_tokens,
+            overlap_tokens=overlap_tokens,
+        )[0]
+
+    def rerank_documents_batch(
+        self,
+        queries: Iterable[str],
+        documents: Iterable[Any],
+        top_k: int | None = None,
+        *,
+        num_spans: int = DEFAULT_SPANS,
+        block_tokens: int = DEFAULT_BLOCK_TOKENS,
+        overlap_tokens: int = DEFAULT_OVERLAP_TOKENS,
+    ) -> list[list[RankedDocument]]:
+        """`rerank_documents` for several queries over the same `documents`.
+
+        Where passages don't see the query (encoders) the documents are read once for all.
+        """
+        check_top_k(top_k)
+        candidates = as_candidates(documents, allow_blank=True)
+        cut = Cut(block_tokens, overlap_tokens)
+        return rank_documents(self, check_queries(queries), candidates, top_k, cut, num_spans)
+
     def highlights(self, query: str, passages: Iterable[Any]) -> list[Highlights]:
         """Where in each passage, in their order, the attention falls: see `rerank.highlights`."""
         return highlights(self.backbone, query, as_candidates(passages))
@@ -185,9 +268,13 @@ class BlockRanker:
         (prompt,) = tokenize(self.backbone.tokenizer, self.settings, [texts])
         return [len(passage.ids) for passage in prompt.passages]
 
-    def _prompts(
+    def prompts(
         self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
     ) -> list[PromptTokens]:
+        """The tokens of each query's prompt; warns of passages that were cut.
+
+        Raises `ValueError` for a query that leaves no room for a passage.
+        """
         texts = [
             fill(self.settings, query, candidates)
             for query, candidates in zip(queries, candidate_lists, strict=True)
@@ -209,36 +296,3 @@ class BlockRanker:
                 PassagesTruncatedWarning,
             )
         return prompts
-
-    def _parts(self, prompt: PromptTokens) -> list[PromptTokens]:
-        """The prompt in parts of at most `max_tokens`, where a score needs no other passage.
-
-        Where the query attends to the passages every score depends on all: one part, for longer
-        ones are read in groups.
-        """
-        if self.settings.query_attends:
-            return [prompt]
-        parts: list[PromptTokens] = []
-        tokens = self.max_tokens + 1
-        for passage in prompt.passages:
-            if tokens + len(passage.ids) > self.max_tokens:
-                parts.append(prompt._replace(passages=[]))
-                tokens = len(prompt.instruction.ids) + len(prompt.query.ids)
-            parts[-1].passages.append(passage)
-            tokens += len(passage.ids)
-        return parts
-
-    def _batches(
-        self, parts: Sequence[tuple[int, PromptTokens]]
-    ) -> Iterator[list[tuple[int, PromptTokens]]]:
-        """`parts` in order, as many to a batch as fit `max_tokens`."""
-        batch: list[tuple[int, PromptTokens]] = []
-        tokens = 0
-        for number, part in parts:
-            if batch and tokens + part.num_tokens > self.max_tokens:
-                yield batch
-                batch, tokens = [], 0
-            batch.append((number, part))
-            tokens += part.num_tokens
-        if batch:
-            yield batch

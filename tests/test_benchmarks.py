@@ -1,4 +1,4 @@
-"""What `benchmarks/gpu.py` rests on: masks, checks that can fail, a budget, models in a folder."""
+"""What benchmarks rest on: masks, checks that can fail, a budget, models in a folder, needles."""
 
 import json
 import math
@@ -19,6 +19,7 @@ from measuring import kernel_checks, model_folder, tiles
 from measuring.attention_cases import MISTRAL
 from measuring.decoder_systems import TINY, load_ranker, save_config
 from measuring.flex_masks import block_mask, rule
+from measuring.needles import needles
 from measuring.profile import covered
 from measuring.report import Report
 from measuring.workers import run_tasks
@@ -235,3 +236,10 @@ def test_the_whole_script_runs_without_a_gpu(tmp_path):
     told = rows(out)
     assert {row["part"] for row in told} >= {"about", "check", "kernels", "rerank", "mini", "end"}
     assert any("(triton)" in row.get("what", "") for row in told)
+
+
+def test_needles_and_their_questions_are_all_different():
+    found = needles(50)
+    assert len({needle.sentence for needle in found}) == 50
+    assert len({needle.question for needle in found}) == 50
+    assert not any("{" in text for needle in found for text in needle)

@@ -45,12 +45,17 @@ ROOMS = {
         "scoring": {"settings", "prompt", "backbones"},
         "cache": {"settings", "prompt", "backbones", "scoring"},
         "heads": {"settings", "prompt", "backbones", "scoring", "examples"},
-        "ranker": {"prompt", "backbones", "scoring", "cache", "highlights", "warned"},
+        "documents": {"prompt", "backbones", "scoring", "cache", "highlights", "warned"},
+        "cascade": {"prompt", "warned"},
+        "ranker": {
+            "prompt", "backbones", "scoring", "cache", "cascade", "documents", "highlights",
+            "warned",
+        },
         "interfaces": {"prompt", "scoring", "cache", "highlights", "ranker", "warned"},
         "training": {"settings", "prompt", "examples", "backbones", "scoring", "ranker"},
         "commands": {
-            "settings", "prompt", "examples", "heads", "cache", "answers", "highlights", "ranker",
-            "interfaces", "training",
+            "settings", "prompt", "examples", "heads", "cache", "documents", "answers",
+            "highlights", "ranker", "interfaces", "training",
         },
     },
     "eval": {

@@ -41,6 +41,26 @@ def read_lines(
     newlines alone, for texts and ids may hold what else Unicode calls a line break. Raises
     `ValueError` naming the file where it is missing, a folder, UTF-16, or damaged gzip.
     """
+    for number, line in _raw_lines(path):
+        yield Line(number, _decoded(line.rstrip(b"\r\n")))
+
+
+def read_text(path: PathLike | None) -> str:
+    """The whole text of the file `path` (None: stdin), its line breaks as they are.
+
+    Raises `ValueError` as `read_lines`, and naming the line for one that is not UTF-8.
+    """
+    texts = []
+    for number, line in _raw_lines(path):
+        text = _decoded(line)
+        if text is None:
+            raise ValueError(f"{path or 'stdin'}:{number}: {NOT_UTF8}")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _raw_lines(path: PathLike | None) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines with their breaks, unpacked, without a byte order mark."""
     name = str(path or "stdin")
     number = 0
     with _opened(path) as raw:
@@ -54,7 +74,7 @@ def read_lines(
                     if line.startswith(_UTF16_MARKS):
                         raise ValueError(f"{name} is UTF-16; convert the file to UTF-8")
                     line = line.removeprefix(_BYTE_ORDER_MARK)
-                yield Line(number, _decoded(line))
+                yield number, line
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             reason = " ".join(str(error).split())
             raise ValueError(
@@ -123,7 +143,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _decoded(line: bytes) -> str | None:
     try:
-        return line.decode("utf-8").rstrip("\r\n")
+        return line.decode("utf-8")
     except UnicodeDecodeError:
         return None
 

@@ -80,7 +80,7 @@ def shards_of(
     """The shards of `candidates`: where one ends follows from the passages alone."""
     group: list[tuple[Candidate, BlockTokens]] = []
     tokens = 0
-    for candidate, block in _tokenized(backbone, candidates):
+    for candidate, block in tokenized(backbone, candidates):
         group.append((candidate, block))
         tokens += len(block.ids)
         if tokens >= begun.shard_tokens:
@@ -197,9 +197,10 @@ def _windows(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield window
 
 
-def _tokenized(
+def tokenized(
     backbone: Backbone, candidates: Iterator[Candidate]
 ) -> Iterator[tuple[Candidate, BlockTokens]]:
+    """Each of `candidates` and its block, tokenized a window at a time; warns of those cut."""
     cut = total = 0
     for window in _windows(candidates):
         texts = fill(backbone.settings, "-", window)

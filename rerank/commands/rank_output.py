@@ -28,6 +28,7 @@ def print_json(
     told = []
     for result in results:
         fields = result._asdict()
+        del fields["stage"]  # all were read
         if result.probability is None:
             del fields["probability"]
         if highlights is not None:

@@ -5,7 +5,7 @@ and `Ranked`s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from configs.formats.checks import (
     as_list,
@@ -38,7 +38,8 @@ class Candidate(NamedTuple):
 class Ranked(NamedTuple):
     """A ranked passage: its score (higher is better), its rank from 1 and the one it came with.
 
-    `probability` that it is relevant, where the reranker's settings have a map to one.
+    `probability` that it is relevant, where the reranker's settings have a map to one. `stage` says
+    what scored it: it was `read`, or a cascade's budget ended before and its `first` score counts.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Ranked(NamedTuple):
     original_rank: int
     passage: Any
     probability: float | None = None
+    stage: Literal["read", "first"] = "read"
 
 
 def as_candidate(passage: Any, place: int, *, allow_blank: bool = False) -> Candidate:

@@ -21,6 +21,7 @@ import hashlib
 import math
 from array import array
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -28,6 +29,7 @@ from rerank.prompt.packing import BlockTokens, PromptTokens
 from rerank.scoring.scores import LogSums, mass_scores
 
 Read = Callable[[PromptTokens], LogSums]
+Key = TypeVar("Key", bytes, int)
 
 
 def grouped_scores(prompt: PromptTokens, max_tokens: int, read: Read) -> list[float]:
@@ -47,13 +49,13 @@ def grouped_scores(prompt: PromptTokens, max_tokens: int, read: Read) -> list[fl
     ]
     places = {key: number for number, key in enumerate(order)}
     rows = torch.tensor([places[key] for key in keys])
-    union = _of_union(sums, rows)
+    union = union_scores(sums, rows)
     merged = dict(zip(keys, union, strict=True))
-    chosen = _finalists(order, merged, [len(block.ids) for block in blocks], budget)
+    chosen = finalists(order, merged, [len(block.ids) for block in blocks], budget)
     if len(chosen) > 1:
         final = read(prompt._replace(passages=[blocks[places[key]] for key in chosen]))
         masses = dict(zip(chosen, mass_scores(final).tolist(), strict=True))
-        merged |= _shared_out(merged, masses)
+        merged |= shared_out(merged, masses)
     return [merged[key] for key in keys]
 
 
@@ -75,17 +77,18 @@ def even_groups(lengths: Sequence[int], budget: int) -> list[range]:
     return [*groups, range(start, len(lengths))]
 
 
-def _of_union(sums: Sequence[LogSums], rows: torch.Tensor) -> list[float]:
-    """The masses of the passages `rows` of all groups under one softmax."""
-    values = torch.cat([part.values for part in sums])[rows]
+def union_scores(sums: Sequence[LogSums], rows: torch.Tensor | None = None) -> list[float]:
+    """The masses of the passages `rows` (None: each) of all groups under one softmax."""
+    values = torch.cat([part.values for part in sums])
+    values = values if rows is None else values[rows]
     scores: list[float] = mass_scores(LogSums(values, sums[0].weights)).tolist()
     return scores
 
 
-def _finalists(
-    order: Sequence[bytes], merged: dict[bytes, float], lengths: Sequence[int], budget: int
-) -> list[bytes]:
-    """The best in turn until one doesn't fit; equal ones in the order of their hashes."""
+def finalists(
+    order: Sequence[Key], merged: dict[Key, float], lengths: Sequence[int], budget: int
+) -> list[Key]:
+    """The best in turn until one doesn't fit; equal ones in the order of their keys."""
     chosen = []
     for score, key, length in sorted(
         (-merged[key], key, length) for key, length in zip(order, lengths, strict=True)
@@ -98,7 +101,7 @@ def _finalists(
     return chosen
 
 
-def _shared_out(merged: dict[bytes, float], masses: dict[bytes, float]) -> dict[bytes, float]:
+def shared_out(merged: dict[Key, float], masses: dict[Key, float]) -> dict[Key, float]:
     """New scores of the finalists; sums are exact, so no order of the passages changes them."""
     cut = max((score for key, score in merged.items() if key not in masses), default=0.0)
     above = math.fsum([merged[key] for key in masses] + [-cut] * len(masses))

@@ -74,5 +74,5 @@ def test_orders_batches_and_runs(ranker):
 
 
 def _in_groups(ranker, max_tokens, query, passages):
-    (prompt,) = ranker._prompts([query], [as_candidates(passages)])
+    (prompt,) = ranker.prompts([query], [as_candidates(passages)])
     return ranker.settings.query_attends and prompt.num_tokens > max_tokens

@@ -71,8 +71,8 @@ def test_the_rule_by_hand():
 def test_a_list_that_fits_is_read_in_one_prompt(llama):
     """The groups' way, given a budget that holds everything, is the one prompt's score."""
     passages = PASSAGES[:3]
-    (prompt,) = llama._prompts([QUERY], [as_candidates(passages)])
-    found = grouped_scores(prompt, 10**6, llama._log_sums)
+    (prompt,) = llama.prompts([QUERY], [as_candidates(passages)])
+    found = grouped_scores(prompt, 10**6, llama.log_sums)
     assert found == pytest.approx(scores(llama, QUERY, passages), abs=1e-6)
 
 
@@ -89,8 +89,8 @@ def test_any_order_gives_the_same_bits_and_no_sum_is_lost(llama):
 
 def test_the_final_orders_the_best_as_one_prompt_does(llama, monkeypatch):
     short = BlockRanker(llama.backbone, max_tokens=300)
-    read, sizes = short._log_sums, []
-    monkeypatch.setattr(short, "_log_sums", lambda p: sizes.append(len(p.passages)) or read(p))
+    read, sizes = short.log_sums, []
+    monkeypatch.setattr(short, "log_sums", lambda p: sizes.append(len(p.passages)) or read(p))
     found = short.rerank(QUERY, _long_list(40))
     assert len(sizes) > 3
     best = found[: sizes[-1]]
