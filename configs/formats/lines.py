@@ -35,13 +35,12 @@ def read_lines(
 ) -> Iterator[Line]:
     """The lines of the file `path` (None: stdin), blank ones included.
 
-    `opened` gets the open file, whose place says how much of it was read.
-
-    Gzip is known by its first bytes, whatever the name. A byte order mark is no text. Lines end at
-    newlines alone, for texts and ids may hold what else Unicode calls a line break. Raises
-    `ValueError` naming the file where it is missing, a folder, UTF-16, or damaged gzip.
+    `opened` gets the open file, whose place says how much of it was read. Gzip is known by its
+    first bytes, whatever the name. A byte order mark is no text. Lines end at newlines alone, for
+    texts and ids may hold what else Unicode calls a line break. Raises `ValueError` naming the file
+    where it is missing, a folder, UTF-16, or damaged gzip.
     """
-    for number, line in _raw_lines(path):
+    for number, line in _raw_lines(path, opened):
         yield Line(number, _decoded(line.rstrip(b"\r\n")))
 
 
@@ -59,7 +58,9 @@ def read_text(path: PathLike | None) -> str:
     return "".join(texts)
 
 
-def _raw_lines(path: PathLike | None) -> Iterator[tuple[int, bytes]]:
+def _raw_lines(
+    path: PathLike | None, opened: Callable[[io.BufferedReader], object] | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Numbered lines with their breaks, unpacked, without a byte order mark."""
     name = str(path or "stdin")
     number = 0
