@@ -41,10 +41,12 @@ from retrieval.serving.schemas import (
     read_json,
 )
 from retrieval.serving.service import Service
+from retrieval.serving.static import PUBLIC as PAGE_PATHS
+from retrieval.serving.static import add_page
 
 Result = TypeVar("Result")
-# A probe carries no key.
-PUBLIC = ("/ready",)
+# A probe carries no key, and the page asks for one.
+PUBLIC = ("/ready", *PAGE_PATHS)
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "the request is wrong; the sentence names the field"},
     401: {"description": "no valid API key"},
@@ -83,6 +85,7 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback: bool = Tru
     _add_search(app, service)
     _add_rerank(app, service)
     _add_embeddings(app, service)
+    add_page(app)
     routes = [getattr(route, "path", "") for route in app.routes]
     limited = BodyLimit(app, service.settings.limits.body)
     return Front(Guard(limited, keys, loopback, PUBLIC), service, routes)

@@ -1,0 +1,144 @@
+// The two lists: what was found, with the filter's cut line, and what the reranker made of it.
+
+import { makeRow, paint } from "./hit.js";
+import { drawLines } from "./ranks.js";
+import { counted } from "./words.js";
+
+const NAMES = { "": "Dense", dense: "Dense", lexical: "Lexical", hybrid: "Hybrid" };
+const results = document.getElementById("results");
+const found = document.getElementById("found");
+const ranked = document.getElementById("ranked");
+const lines = document.getElementById("lines");
+
+let rows = []; // of both lists: {row, hit}
+let tokens = new Map(); // shaded tokens by the hit's id
+const opened = new Set(); // rows that show all of their text, by list and id
+
+// Show an answer; of the reranked list the first `k`.
+export function showAnswer(answer, { k, mode, query }) {
+  if (results.dataset.query !== query) {
+    opened.clear();
+    tokens = new Map();
+  }
+  results.dataset.query = query;
+  results.hidden = false;
+  const focused = focusedRow();
+  const two = answer.reranked || answer.more;
+  results.classList.toggle("single", !two);
+  ranked.hidden = !two;
+  ranked.setAttribute("aria-busy", answer.more);
+  for (const name of results.querySelectorAll("#found-name, [data-list=found]")) name.textContent = NAMES[mode] ?? mode;
+
+  const kept = answer.hits.toSorted((one, other) => one.search_rank - other.search_rank);
+  const reranked = answer.reranked ? answer.hits.slice(0, k) : [];
+  rows = answer.more ? rows.filter(({ row }) => ranked.contains(row)) : [];
+  list(found.querySelector(".kept"), kept, searchRow);
+  list(found.querySelector(".cut ol"), answer.cut, searchRow);
+  found.querySelector(".cut").hidden = answer.cut.length === 0;
+  const all = kept.length + answer.cut.length;
+  found.querySelector(".cutline").textContent = `The filter cuts ${answer.cut.length} of ${counted(all, "candidate")}`;
+  if (!answer.more) list(ranked.querySelector(".kept"), reranked, rerankedRow);
+  if (focused) rowOf(focused.id, focused.section)?.row.querySelector(".head").focus();
+  activate(focused?.id);
+  connect();
+}
+
+export function hideResults() {
+  results.hidden = true;
+}
+
+export function showBusy(busy) {
+  results.setAttribute("aria-busy", busy);
+}
+
+export function resultsAreShown() {
+  return !results.hidden;
+}
+
+// Shade the tokens of the hits: a Map from id to tokens.
+export function showHighlights(shades) {
+  tokens = shades;
+  for (const each of rows) repaint(each);
+  connect();
+}
+
+function searchRow(hit) {
+  return makeRow(hit, { rank: hit.search_rank, score: hit.search_score, moves: false });
+}
+
+function rerankedRow(hit) {
+  return makeRow(hit, { rank: hit.rank, score: hit.relevance ?? hit.score, moves: true });
+}
+
+function list(place, hits, make) {
+  const added = hits.map((hit) => ({ row: make(hit), hit }));
+  place.replaceChildren(...added.map(({ row }) => row));
+  rows.push(...added);
+  for (const each of added) {
+    each.row.querySelector(".head").addEventListener("click", () => toggle(each));
+    repaint(each);
+  }
+}
+
+function repaint({ row, hit }) {
+  paint(row, hit, tokens.get(hit.id) ?? [], opened.has(placeOf(row)));
+}
+
+function toggle(each) {
+  const place = placeOf(each.row);
+  if (!opened.delete(place)) opened.add(place);
+  repaint(each);
+}
+
+function placeOf(row) {
+  return `${row.closest("section").id} ${row.dataset.id}`;
+}
+
+function focusedRow() {
+  const row = document.activeElement?.closest?.("#results .hit");
+  return row && { id: row.dataset.id, section: row.closest("section") };
+}
+
+function rowOf(id, section) {
+  return rows.find(({ row }) => row.dataset.id === id && section.contains(row));
+}
+
+// The same passage's row in the other list, where it stands there and is to be seen.
+export function twin(row) {
+  const other = row.closest("section") === found ? ranked : found;
+  return rowOf(row.dataset.id, other)?.row;
+}
+
+function connect() {
+  const pairs = [];
+  if (ranked.getAttribute("aria-busy") !== "true") {
+    for (const { row, hit } of rows) {
+      const left = ranked.contains(row) && twin(row);
+      if (left) pairs.push([left, row, hit]);
+    }
+  }
+  drawLines(lines, pairs);
+}
+
+// Set off a passage's two rows and its line.
+function activate(id) {
+  for (const each of results.querySelectorAll(".hit, #lines path")) {
+    each.classList.toggle("active", id !== undefined && each.dataset.id === id);
+  }
+}
+
+for (const name of ["pointerover", "focusin"]) {
+  results.addEventListener(name, (event) => activate(event.target.closest(".hit")?.dataset.id));
+}
+results.addEventListener("pointerleave", () => activate(focusedRow()?.id));
+
+// On a phone one list is shown at a time.
+document.getElementById("switch").addEventListener("click", (event) => {
+  const chosen = event.target.dataset.list;
+  if (!chosen) return;
+  results.dataset.shown = chosen;
+  for (const button of event.currentTarget.children) button.setAttribute("aria-pressed", button.dataset.list === chosen);
+});
+
+const watcher = new ResizeObserver(connect);
+for (const section of [found, ranked]) watcher.observe(section);
