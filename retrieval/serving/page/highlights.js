@@ -58,6 +58,14 @@ export function bestStart(characters, tokens, size) {
   return best;
 }
 
+// Where a text that is cut at `most` ends, so that no word is cut.
+export function wordEnd(characters, most) {
+  if (most >= characters.length) return characters.length;
+  let end = most;
+  while (end > most - 30 && !/\s/.test(characters[end])) end -= 1;
+  return end > most - 30 ? end : most;
+}
+
 function wordStart(characters, from) {
   if (from === 0) return 0;
   const space = characters.findIndex((character, place) => place >= from && /\s/.test(character));

@@ -1,10 +1,11 @@
 // One hit as a row of a list. Whatever a passage holds enters the page as text.
 
-import { bestStart, runs } from "./highlights.js";
+import { bestStart, runs, wordEnd } from "./highlights.js";
+import { direction } from "./ranks.js";
 import { characters, clip, visible } from "./text.js";
 import { moveWords, shortScore } from "./words.js";
 
-const EXCERPT = 280;
+const EXCERPT = 180;
 const template = document.getElementById("hit");
 let made = 0;
 
@@ -20,6 +21,7 @@ export function makeRow(hit, { rank, score, moves }) {
   const move = row.querySelector(".move");
   if (moves) {
     const [shown, said] = moveWords(hit);
+    move.classList.add(direction(hit));
     move.append(span(shown, "shown"), span(said, "unseen"));
     move.querySelector(".shown").setAttribute("aria-hidden", "true");
     move.title = said;
@@ -39,7 +41,7 @@ export function paint(row, hit, tokens, open) {
   else title.textContent = visible(clip(hit.text.trimStart(), 80)) || hit.id;
   const text = characters(hit.text);
   const start = open ? 0 : bestStart(text, of("text"), EXCERPT);
-  const end = open ? text.length : Math.min(text.length, start + EXCERPT);
+  const end = open ? text.length : wordEnd(text, start + EXCERPT);
   row.querySelector(".text").replaceChildren(
     ...(start > 0 ? ["… "] : []), ...shaded(text, of("text"), start, end),
     ...(end < text.length ? ["…"] : []),

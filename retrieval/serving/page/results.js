@@ -27,7 +27,6 @@ export function showAnswer(answer, { k, mode, query }) {
   results.classList.toggle("single", !two);
   ranked.hidden = !two;
   ranked.setAttribute("aria-busy", answer.more);
-  for (const name of results.querySelectorAll("#found-name, [data-list=found]")) name.textContent = NAMES[mode] ?? mode;
 
   const kept = answer.hits.toSorted((one, other) => one.search_rank - other.search_rank);
   const reranked = answer.reranked ? answer.hits.slice(0, k) : [];
@@ -35,9 +34,10 @@ export function showAnswer(answer, { k, mode, query }) {
   list(found.querySelector(".kept"), kept, searchRow);
   list(found.querySelector(".cut ol"), answer.cut, searchRow);
   found.querySelector(".cut").hidden = answer.cut.length === 0;
-  const all = kept.length + answer.cut.length;
-  found.querySelector(".cutline").textContent = `The filter cuts ${answer.cut.length} of ${counted(all, "candidate")}`;
+  found.querySelector(".cutline").textContent = `The filter cuts these ${answer.cut.length}`;
   if (!answer.more) list(ranked.querySelector(".kept"), reranked, rerankedRow);
+  name(found, NAMES[mode] ?? mode, counted(kept.length + answer.cut.length, two ? "candidate" : "result"));
+  name(ranked, "Reranked", answer.more ? "reading…" : `the best ${reranked.length}`);
   if (focused) rowOf(focused.id, focused.section)?.row.querySelector(".head").focus();
   activate(focused?.id);
   connect();
@@ -60,6 +60,13 @@ export function showHighlights(shades) {
   tokens = shades;
   for (const each of rows) repaint(each);
   connect();
+}
+
+function name(section, title, beside) {
+  results.querySelector(`[data-list=${section.id}]`).textContent = title;
+  const small = document.createElement("small");
+  small.textContent = beside;
+  section.querySelector("h2").replaceChildren(title, small);
 }
 
 function searchRow(hit) {
@@ -110,12 +117,12 @@ export function twin(row) {
 }
 
 function connect() {
+  const both = !ranked.hidden && ranked.getAttribute("aria-busy") !== "true";
   const pairs = [];
-  if (ranked.getAttribute("aria-busy") !== "true") {
-    for (const { row, hit } of rows) {
-      const left = ranked.contains(row) && twin(row);
-      if (left) pairs.push([left, row, hit]);
-    }
+  for (const { row, hit } of rows) {
+    const other = both && twin(row);
+    if (found.contains(row)) row.classList.toggle("dropped", both && !other);
+    else if (other) pairs.push([other, row, hit]);
   }
   drawLines(lines, pairs);
 }
