@@ -67,7 +67,7 @@ export function wordEnd(characters, most) {
 }
 
 function wordStart(characters, from) {
-  if (from === 0) return 0;
+  if (from === 0 || /\s/.test(characters[from - 1])) return from;
   const space = characters.findIndex((character, place) => place >= from && /\s/.test(character));
   return space < 0 || space - from > 30 ? from : space + 1;
 }

@@ -34,7 +34,7 @@ export function showAnswer(answer, { k, mode, query }) {
   list(found.querySelector(".kept"), kept, searchRow);
   list(found.querySelector(".cut ol"), answer.cut, searchRow);
   found.querySelector(".cut").hidden = answer.cut.length === 0;
-  found.querySelector(".cutline").textContent = `The filter cuts these ${answer.cut.length}`;
+  found.querySelector(".cutline").textContent = `The filter cuts ${kept.length ? "these" : "all"} ${answer.cut.length}`;
   if (!answer.more) list(ranked.querySelector(".kept"), reranked, rerankedRow);
   name(found, NAMES[mode] ?? mode, counted(kept.length + answer.cut.length, two ? "candidate" : "result"));
   name(ranked, "Reranked", answer.more ? "reading…" : `the best ${reranked.length}`);
