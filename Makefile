@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # The stamp's name carries a digest of what decides the environment, so editing a pin reinstalls.
 STAMP  := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: env demo test test-slow check format bench collections train-mini clean
+.PHONY: env demo serve test test-slow test-serve check format bench collections train-mini clean
 
 env: $(STAMP)
 
@@ -28,10 +28,20 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 test: check
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not serve" -n 2 --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# The service's tests that need others' clients, a fuzzer or a browser.
+test-serve: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt cohere openai schemathesis
+	$(BIN)/python -m pytest -m serve
+
+# The demo's index behind HTTP; the address is the last line that is printed.
+serve: $(STAMP)
+	test -f demo/index/manifest.json || $(MAKE) demo
+	$(BIN)/python -m retrieval.serve demo/index --rerank mini --filter index
 
 demo: $(STAMP)
 	$(BIN)/python -m eval demo --out demo

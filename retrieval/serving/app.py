@@ -26,7 +26,7 @@ from retrieval.serving.auth import Guard
 from retrieval.serving.batching import BusyError
 from retrieval.serving.engine import Asked, Engine, Found, RankedDocuments, ToEmbed, ToRank
 from retrieval.serving.errors import error_body
-from retrieval.serving.front import Front
+from retrieval.serving.front import FAILED, Front
 from retrieval.serving.limits import BodyLimit
 from retrieval.serving.metrics import CONTENT_TYPE
 from retrieval.serving.schemas import (
@@ -93,9 +93,7 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback: bool = Tru
 
 def _add_errors(app: FastAPI, service: Service) -> None:
     def answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-        # A sentence of the index may name its folder, which is no client's business.
-        told = message.replace(str(service.settings.index), "the service's index")
-        body = error_body(told, status)
+        body = error_body(_without_folder(service, message), status)
         return Response(body, status, headers, media_type="application/json")
 
     @app.exception_handler(ValueError)
@@ -114,6 +112,10 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     async def _gone(_: Request, error: _ClientGoneError) -> Response:
         return Response(status_code=499)
 
+    @app.exception_handler(Exception)
+    async def _failed(_: Request, error: Exception) -> Response:
+        return answer(500, FAILED)
+
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         path = request.url.path[:80]
@@ -122,6 +124,12 @@ def _add_errors(app: FastAPI, service: Service) -> None:
             405: f"{request.method} is no method of {path!r}",
         }.get(error.status_code, str(error.detail))
         return answer(error.status_code, message, error.headers)
+
+
+def _without_folder(service: Service, message: str) -> str:
+    """A sentence of the index may name its folder, which is no client's business."""
+    folder = str(service.settings.index)
+    return message.replace(f"the index in {folder}", "the index").replace(folder, "the index")
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
@@ -362,7 +370,7 @@ def describe(service: Service) -> dict[str, Any]:
         "index": {
             "passages": len(engine.retriever.index),
             "generation": engine.generation,
-            "fault": service.swap_fault,
+            "fault": _without_folder(service, service.swap_fault),
         },
         "encoder": {"name": engine.encoder_name, "dimension": engine.encoder.record.dimension},
         "filter": engine.relevance_filter is not None,
@@ -406,9 +414,10 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> R
         return working.result()
     finally:
         for task in (working, leaving):
-            task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
 
 async def _gone(request: Request) -> None:

@@ -17,6 +17,9 @@ from retrieval.serving.service import Service
 # What is asked about a service that drains is answered by it.
 _PROBES = ("/health", "/ready", "/metrics")
 _CLIENT_GONE = 499
+# The outer ones are the web framework's.
+_FRAMES = 8
+FAILED = "the service failed; its log says where"
 
 
 class Front:
@@ -53,7 +56,7 @@ class Front:
         except Exception as error:
             _log(error)
             if status == _CLIENT_GONE:
-                await refuse(counted, 500, "the service failed; its log says where")
+                await refuse(counted, 500, FAILED)
         finally:
             service.running -= 1
             route = path if path in self._routes else "other"
@@ -62,5 +65,5 @@ class Front:
 
 def _log(error: Exception) -> None:
     """Where it failed, to stderr; not the message, which may hold a query or a passage."""
-    places = "".join(traceback.format_tb(error.__traceback__))
+    places = "".join(traceback.format_tb(error.__traceback__)[-_FRAMES:])
     print(f"failed: {type(error).__name__}\n{places}", file=sys.stderr, flush=True)

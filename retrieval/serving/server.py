@@ -9,6 +9,7 @@ import asyncio
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 
@@ -36,6 +37,7 @@ class Server(uvicorn.Server):
         self._service = service
         self._drain_seconds = drain
         self._poll_seconds = poll
+        self._hung_up = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -44,14 +46,22 @@ class Server(uvicorn.Server):
         if not self.started:
             return
         loop = asyncio.get_running_loop()
-        hung_up = asyncio.Event()
-        if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, hung_up.set)
-        self._tasks.append(loop.create_task(watch(self._service, hung_up, self._poll_seconds)))
+        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
+        watching = watch(self._service, self._hung_up, self._poll_seconds)
+        self._tasks.append(loop.create_task(watching))
+        self.listening()
+
+    def listening(self) -> None:
+        """Say where."""
         for each in self.servers:
             host, port = each.sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             print(f"serving on http://{shown}:{port}", flush=True)
+
+    def hang_up(self) -> None:
+        """Do what SIGHUP does, from any thread."""
+        self._tasks[0].get_loop().call_soon_threadsafe(self._hung_up.set)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, stop at the second."""
