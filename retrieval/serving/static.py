@@ -1,7 +1,7 @@
 """The page: its files, read once, under headers that let nothing else in.
 
-Enters: the application. Leaves: the same with `/` and, under `/page/`, what the page loads. None of it
-tells anything of the index, so it needs no key: the page asks for one itself.
+Enters: the application. Leaves: the same with `/` and, under `/page/`, what the page loads. None of
+it tells anything of the index, so it needs no key: the page asks for one itself.
 
     add_page(app)
 """
@@ -55,7 +55,7 @@ def read_page() -> dict[str, PageFile]:
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve the page at `/`. Names are looked up among the files that were read, not on the disk."""
+    """Serve the page at `/`; names are looked up among the files that were read, not on the disk."""
     files = read_page()
 
     def answer(request: Request, name: str) -> Response:

@@ -13,6 +13,7 @@ const lines = document.getElementById("lines");
 let rows = []; // of both lists: {row, hit}
 let tokens = new Map(); // shaded tokens by the hit's id
 const opened = new Set(); // rows that show all of their text, by list and id
+let active; // the id of the passage that is pointed at
 
 // Show an answer; of the reranked list the first `k`.
 export function showAnswer(answer, { k, mode, query }) {
@@ -34,12 +35,12 @@ export function showAnswer(answer, { k, mode, query }) {
   list(found.querySelector(".kept"), kept, searchRow);
   list(found.querySelector(".cut ol"), answer.cut, searchRow);
   found.querySelector(".cut").hidden = answer.cut.length === 0;
-  found.querySelector(".cutline").textContent = `The filter cuts ${kept.length ? "these" : "all"} ${answer.cut.length}`;
+  found.querySelector(".cutline").textContent = `The filter cuts ${kept.length ? "" : "all "}${answer.cut.length}`;
   if (!answer.more) list(ranked.querySelector(".kept"), reranked, rerankedRow);
   name(found, NAMES[mode] ?? mode, counted(kept.length + answer.cut.length, two ? "candidate" : "result"));
   name(ranked, "Reranked", answer.more ? "reading…" : `the best ${reranked.length}`);
   if (focused) rowOf(focused.id, focused.section)?.row.querySelector(".head").focus();
-  activate(focused?.id);
+  active = focused?.id;
   connect();
 }
 
@@ -125,10 +126,12 @@ function connect() {
     else if (other) pairs.push([other, row, hit]);
   }
   drawLines(lines, pairs);
+  activate(active);
 }
 
 // Set off a passage's two rows and its line.
 function activate(id) {
+  active = id;
   for (const each of results.querySelectorAll(".hit, #lines path")) {
     each.classList.toggle("active", id !== undefined && each.dataset.id === id);
   }

@@ -61,7 +61,9 @@ def test_each_file_is_served_once_and_then_only_when_it_has_changed(app, name):
     assert other.content == answer.content
 
 
-@pytest.mark.parametrize("path", ["/page/", "/page/..%2fstatic.py", "/page/%2e%2e/app.py", "/page/x"])
+@pytest.mark.parametrize(
+    "path", ["/page/", "/page/..%2fstatic.py", "/page/%2e%2e/app.py", "/page/x"]
+)
 def test_nothing_else_is_served(app, path):
     assert _get(app, path).status_code == 404
 
@@ -103,14 +105,15 @@ def test_the_page_holds_no_inline_code_and_loads_nothing_from_elsewhere():
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_text_is_never_made_markup(name):
     code = (FOLDER / name).read_text(encoding="utf-8")
-    ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|srcdoc|\beval\b|Function\("
-    assert not re.search(ways, code)
+    ways = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "srcdoc")
+    assert not [way for way in (*ways, "eval(", "Function(") if way in code]
     imported = re.findall(r'from "\./([\w.]+)"', code)
     assert set(imported) <= set(SCRIPTS)
     for found in re.finditer(r'import \{([^}]+)\} from "\./([\w.]+)"', code):
         exporting = (FOLDER / found[2]).read_text(encoding="utf-8")
         for each in re.split(r"[,\s]+", found[1].strip(", \n")):
-            assert re.search(rf"export (async )?(function\*?|const|class) {each}\b", exporting), each
+            exported = rf"^export (async )?(function\*?|const|class) {each}\b"
+            assert re.search(exported, exporting, re.MULTILINE), each
             assert len(re.findall(rf"\b{each}\b", code)) > 1, f"{each} is imported and not used"
 
 

@@ -13,19 +13,27 @@ import pytest
 # What a corpus may hold, and what a page must not do with it.
 BITES = "<script>window.bitten = 1</script> <img src=x onerror='window.bitten = 1'>"
 CORPUS = [
-    ("tomatoes", "Tomatoes", "Plant tomatoes after the last frost, in full sun, and water the soil."),
+    ("tomatoes", "Tomatoes", "Plant tomatoes after the last frost, and water the soil."),
     ("slugs", "Slugs", "Slugs come out at night. Copper tape keeps them off young lettuce."),
-    ("compost", "Compost", "Turn the heap every two weeks; kitchen scraps and dry leaves rot fastest."),
-    ("apples", "Apple trees", "Prune apple trees in late winter, and cut out crossing branches."),
+    ("compost", "Compost", "Turn the heap every two weeks; kitchen scraps rot fastest."),
+    ("apples", "Apple trees", "Prune apple trees in late winter; cut out crossing branches."),
     ("pears", "Pears", "Pear trees are pruned like apple trees, a little later in the winter."),
     ("roses", "Roses", "Cut roses back in March, above a bud that looks outwards."),
     ("hedges", "Hedges", "A hedge is cut twice a year; not while birds breed in it."),
     ("vines", "", "Vines fruit on this year's wood: prune them hard in winter."),
-    ("bees", "Bees", "Lavender, thyme and borage feed bees from June until the first cold nights."),
-    ("snails", "Snails \N{SNAIL} at night", "\N{SNAIL}\N{SNAIL} Snails sleep under stones; collect snails after rain."),
-    ("long", "Calendar", "Nothing is due in this week. " * 40 + "Sow broad beans in February. " + "Rest. " * 400),
-    ("<b>bites</b>", f"Beetles {BITES}", f"Beetles bite. {BITES} \x1b[31mred\x1b[0m \N{RIGHT-TO-LEFT OVERRIDE}beetles"),
-]  # fmt: skip
+    ("bees", "Bees", "Lavender, thyme and borage feed bees until the first cold nights."),
+    ("snails", "Snails 🐌 at night", "🐌🐌 Snails sleep under stones; collect snails after rain."),
+    (
+        "long",
+        "Calendar",
+        "Nothing is due in this week. " * 40 + "Sow broad beans in February. " + "Rest. " * 400,
+    ),
+    (
+        "<b>bites</b>",
+        f"Beetles {BITES}",
+        f"Beetles bite. {BITES} \x1b[31mred\x1b[0m \N{RIGHT-TO-LEFT OVERRIDE}beetles",
+    ),
+]
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 # A browser that a test looks at calls nobody.
 QUIET = (
@@ -34,7 +42,7 @@ QUIET = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def garden_index(tmp_path_factory):
     from retrieval.build import IndexSettings, build_index
 
@@ -66,13 +74,13 @@ def serving(*arguments: object, **environment: str):
         process.wait()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def start_service():
     """`with start_service(index, *options) as (address, process)`; port 0 unless given."""
     return serving
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def garden(garden_index):
     """The address of the garden's service, with its reranker and a filter."""
     options = ("--rerank", "mini", "--filter", "0.15", "--port", "0")
@@ -80,9 +88,9 @@ def garden(garden_index):
         yield address
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium without a window. It is gone before tests elsewhere want an event loop."""
+    """Chromium without a window. It is gone before tests elsewhere run an event loop."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = [path for name in CHROMIUMS if (path := shutil.which(name))]
     if not found:
