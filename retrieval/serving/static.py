@@ -55,7 +55,7 @@ def read_page() -> dict[str, PageFile]:
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve the page at `/`; names are looked up among the files that were read, not on the disk."""
+    """Serve the page at `/`. Names are looked up among the files read before, not on the disk."""
     files = read_page()
 
     def answer(request: Request, name: str) -> Response:

@@ -61,9 +61,18 @@ async function show(answer, search, signal) {
   status.textContent = summary(answer, search.k);
   if (answer.generation !== served.index.generation) served = await connect(signal);
   if (!answer.reranked) return;
-  const ids = answer.hits.slice(0, search.k).map((hit) => hit.id);
-  const { passages } = await highlights({ query: search.q, ids }, signal);
-  showHighlights(shade(passages));
+  await showShades(answer.hits.slice(0, search.k), search, signal);
+}
+
+async function showShades(hits, search, signal) {
+  try {
+    const { passages } = await highlights({ query: search.q, ids: hits.map((hit) => hit.id) }, signal);
+    showHighlights(shade(passages));
+  } catch (error) {
+    // The hits are worth showing without.
+    if (error.kind !== "refused" && error.kind !== "busy") throw error;
+    status.textContent += `, without shades: ${error.message}`;
+  }
 }
 
 async function connect(signal) {
@@ -95,7 +104,8 @@ async function attempt(work, signal) {
       timer = setTimeout(searchSoon, 1000 * error.seconds);
     } else {
       served = null; // another one may come back
-      showNotice("down", { message: `${error.message} This page tries again by itself.`, retry: () => searchSoon() });
+      const why = error.kind === "closing" ? "It is shutting down." : error.message;
+      showNotice("down", { message: `${why} This page tries again by itself.`, retry: () => searchSoon() });
       timer = setTimeout(searchSoon, RECONNECT_MS);
     }
   }

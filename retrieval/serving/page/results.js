@@ -10,7 +10,8 @@ const found = document.getElementById("found");
 const ranked = document.getElementById("ranked");
 const lines = document.getElementById("lines");
 
-let rows = []; // of both lists: {row, hit}
+// The rows of both lists, by the hit's id: {row, hit}.
+const rows = { found: new Map(), ranked: new Map() };
 let tokens = new Map(); // shaded tokens by the hit's id
 const opened = new Set(); // rows that show all of their text, by list and id
 let active; // the id of the passage that is pointed at
@@ -31,15 +32,18 @@ export function showAnswer(answer, { k, mode, query }) {
 
   const kept = answer.hits.toSorted((one, other) => one.search_rank - other.search_rank);
   const reranked = answer.reranked ? answer.hits.slice(0, k) : [];
-  rows = answer.more ? rows.filter(({ row }) => ranked.contains(row)) : [];
-  list(found.querySelector(".kept"), kept, searchRow);
-  list(found.querySelector(".cut ol"), answer.cut, searchRow);
+  rows.found.clear();
+  list(found, ".kept", kept, searchRow);
+  list(found, ".cut ol", answer.cut, searchRow);
   found.querySelector(".cut").hidden = answer.cut.length === 0;
   found.querySelector(".cutline").textContent = `The filter cuts ${kept.length ? "" : "all "}${answer.cut.length}`;
-  if (!answer.more) list(ranked.querySelector(".kept"), reranked, rerankedRow);
+  if (!answer.more) {
+    rows.ranked.clear();
+    list(ranked, ".kept", reranked, rerankedRow);
+  }
   name(found, NAMES[mode] ?? mode, counted(kept.length + answer.cut.length, two ? "candidate" : "result"));
   name(ranked, "Reranked", answer.more ? "reading…" : `the best ${reranked.length}`);
-  if (focused) rowOf(focused.id, focused.section)?.row.querySelector(".head").focus();
+  if (focused) rows[focused.list].get(focused.id)?.row.querySelector(".head").focus();
   active = focused?.id;
   connect();
 }
@@ -59,7 +63,7 @@ export function resultsAreShown() {
 // Shade the tokens of the hits: a Map from id to tokens.
 export function showHighlights(shades) {
   tokens = shades;
-  for (const each of rows) repaint(each);
+  for (const each of [...rows.found.values(), ...rows.ranked.values()]) repaint(each);
   connect();
 }
 
@@ -78,11 +82,11 @@ function rerankedRow(hit) {
   return makeRow(hit, { rank: hit.rank, score: hit.relevance ?? hit.score, moves: true });
 }
 
-function list(place, hits, make) {
+function list(section, place, hits, make) {
   const added = hits.map((hit) => ({ row: make(hit), hit }));
-  place.replaceChildren(...added.map(({ row }) => row));
-  rows.push(...added);
+  section.querySelector(place).replaceChildren(...added.map(({ row }) => row));
   for (const each of added) {
+    rows[section.id].set(each.hit.id, each);
     each.row.querySelector(".head").addEventListener("click", () => toggle(each));
     repaint(each);
   }
@@ -104,28 +108,20 @@ function placeOf(row) {
 
 function focusedRow() {
   const row = document.activeElement?.closest?.("#results .hit");
-  return row && { id: row.dataset.id, section: row.closest("section") };
+  return row && { id: row.dataset.id, list: row.closest("section").id };
 }
 
-function rowOf(id, section) {
-  return rows.find(({ row }) => row.dataset.id === id && section.contains(row));
-}
-
-// The same passage's row in the other list, where it stands there and is to be seen.
+// The same passage's row in the other list, where it stands there.
 export function twin(row) {
-  const other = row.closest("section") === found ? ranked : found;
-  return rowOf(row.dataset.id, other)?.row;
+  const other = row.closest("section") === found ? rows.ranked : rows.found;
+  return other.get(row.dataset.id)?.row;
 }
 
 function connect() {
   const both = !ranked.hidden && ranked.getAttribute("aria-busy") !== "true";
-  const pairs = [];
-  for (const { row, hit } of rows) {
-    const other = both && twin(row);
-    if (found.contains(row)) row.classList.toggle("dropped", both && !other);
-    else if (other) pairs.push([other, row, hit]);
-  }
-  drawLines(lines, pairs);
+  for (const { row, hit } of rows.found.values()) row.classList.toggle("dropped", both && !rows.ranked.has(hit.id));
+  const joined = both ? [...rows.ranked.values()].filter(({ hit }) => rows.found.has(hit.id)) : [];
+  drawLines(lines, joined.map(({ row, hit }) => [rows.found.get(hit.id).row, row, hit]));
   activate(active);
 }
 

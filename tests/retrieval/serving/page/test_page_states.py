@@ -73,6 +73,15 @@ def test_a_filter_that_keeps_nothing_leaves_what_it_cut(open_page, garden):
     assert page.locator(".kept .hit").count() == 0
 
 
+def test_hits_stay_where_there_are_no_shades_for_them(open_page, garden):
+    page = open_page(garden)
+    gone = {"error": {"message": "there is no passage 'bees'", "type": "x", "param": None}}
+    page.route("**/v1/highlights", lambda route: route.fulfill(status=400, json=gone))
+    page.fill("#query", "bees")
+    page.wait_for_selector("#status >> text=without shades: there is no passage 'bees'")
+    assert page.locator("#ranked .hit").count() > 0
+
+
 def test_a_busy_service_is_asked_again_when_it_said(open_page, garden):
     page = open_page(garden)
     busy = {"error": {"message": "128 requests wait", "type": "rate_limit_error", "param": None}}
