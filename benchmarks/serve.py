@@ -1,8 +1,8 @@
 """The service under load, beside the same requests one by one.
 
-Enters: options. Leaves: a table on stdout for each kind of work: answers a second for one client and
-for many, times of an answer, statuses, and the most memory of the server in the first and the last
-quarter.
+Enters: options. Leaves: a table on stdout for each kind of work: answers a second for one client
+and for many, times of an answer, statuses, and the most memory that the server had in the first and
+in the last quarter.
 
 The server is a process of its own, with an index of made passages; the clients are one process
 beside it, on the same cores. Every query is another one: nothing is remembered.

@@ -84,7 +84,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.port < 1 << 16:
         raise ValueError(f"--port is {arguments.port}, wanted 0 to 65535")
     try:
-        from retrieval.serving.server import serve
+        from retrieval.serving.server import bind, serve
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn", "prometheus_client", "starlette", "pydantic"):
             raise
@@ -105,7 +105,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     # A passage that was cut, say, would be told once a request, and stderr is a log here.
     warnings.simplefilter("ignore", UserWarning)
     settings = ServiceSettings(
-        index=arguments.index,
+        # Whole, for a client is told no path, and a part of one is a word like any other.
+        index=arguments.index.absolute(),
         rerank=arguments.rerank,
         reranker=arguments.reranker,
         filter=arguments.filter,
@@ -113,15 +114,15 @@ def _serve(arguments: argparse.Namespace) -> None:
         limits=Limits(arguments.max_body, arguments.max_documents, arguments.max_tokens),
         queue=QueueLimits(arguments.max_waiting, seconds=arguments.max_wait),
     )
-    serve(
-        Service.start(settings),
-        host=arguments.host,
-        port=arguments.port,
-        keys=keys,
-        loopback=loopback,
-        drain=arguments.drain,
-        poll=arguments.poll,
-    )
+    with bind(arguments.host, arguments.port) as bound:  # a taken port is told before a model loads
+        serve(
+            Service.start(settings),
+            bound,
+            keys=keys,
+            loopback=loopback,
+            drain=arguments.drain,
+            poll=arguments.poll,
+        )
 
 
 if __name__ == "__main__":

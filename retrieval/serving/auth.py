@@ -55,8 +55,8 @@ def read_keys(file: Path | None) -> tuple[str, ...]:
 class Guard:
     """Refuses what has no key, where there are keys; and foreign host names, where there are none.
 
-    The second is for a service on loopback: a page of the web whose name leads to 127.0.0.1 could
-    read the passages through the browser of whoever visits it.
+    The second is for a service on loopback: a page of the web could ask it through the browser of
+    whoever visits that page, and read the passages where its own name leads to 127.0.0.1.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Guard:
         """Hand on, or answer."""
         if scope["type"] == "http":
             headers = dict(scope["headers"])
-            if self._only_loopback_names and not _names_loopback(headers.get(b"host", b"")):
+            if self._only_loopback_names and not _is_from_here(headers):
                 await refuse(
-                    send, 421, "the host of this request is none of this machine's own names"
+                    send, 421, "the host or origin of this request is none of this machine's names"
                 )
                 return
             if self._digests and not self._is_public(scope["path"]):
@@ -103,6 +103,14 @@ class Guard:
 
 def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
+
+
+def _is_from_here(headers: dict[bytes, bytes]) -> bool:
+    """Whether the host that is asked, and the page that asks, if any, have this machine's names."""
+    origin = headers.get(b"origin")
+    return _names_loopback(headers.get(b"host", b"")) and (
+        origin is None or _names_loopback(origin.partition(b"://")[2])
+    )
 
 
 def _names_loopback(host: bytes) -> bool:

@@ -100,12 +100,12 @@ class Worker:
                 with self._changed, contextlib.suppress(ValueError):
                     self._queue.remove(waiting)
 
-    def stop(self) -> None:
-        """Let the thread end when what waits is answered, and wait for it."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Let the thread end when what waits is answered; wait for it, at most so long."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(seconds)
 
     def _wait_seconds(self) -> int:
         return max(1, min(60, round(self._seconds_each * len(self._queue))))

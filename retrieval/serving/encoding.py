@@ -27,6 +27,7 @@ _FEWEST_ROWS = 16
 _MOST_TOKENS = 1024
 # Whoever searches as they type asks for the same text again; a vector is some kilobytes.
 _REMEMBERED = 1024
+_MOST_CHARACTERS = 1000
 
 
 class SteadyEncoder(Encoder):
@@ -45,7 +46,7 @@ class SteadyEncoder(Encoder):
         found = {text: self._known.pop(text) for text in set(texts) & self._known.keys()}
         missing = [text for text in dict.fromkeys(texts) if text not in found]
         found |= zip(missing, self.encode_apart(missing, self.record.query_prompt)[0], strict=True)
-        self._known |= found
+        self._known |= {t: row for t, row in found.items() if len(t) <= _MOST_CHARACTERS}
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         rows = [found[text] for text in texts]

@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The hits before the filter, how many of them it keeps, their passages; milliseconds each."""
+    """The hits before the filter, those that it keeps, the passages of all; and milliseconds."""
 
     hits: list[Hit]
     kept: list[Hit]
@@ -50,22 +50,19 @@ class Found(NamedTuple):
 
 
 class ToRank(NamedTuple):
-    """A query's documents to rank, each cut to `max_tokens` of its text.
-
-    With `limits` the tokens of all are counted, and held to them.
-    """
+    """A query's documents to rank, each cut to `max_tokens` of its text."""
 
     query: str
     documents: Sequence[Document]
-    limits: Limits | None = None
+    limits: Limits
     max_tokens: int | None = None
 
 
 class RankedDocuments(NamedTuple):
-    """What they get, how many tokens that took (None: not counted), and milliseconds."""
+    """What they get, how many tokens they have, and milliseconds."""
 
     found: PassageScores
-    tokens: int | None
+    tokens: int
     rerank_ms: float
 
 
@@ -181,25 +178,37 @@ class Engine:
         lists: dict[int, list[Document]] = {}
         tokens: dict[int, int] = {}
         for number, each in enumerate(asked):
-            lists[number] = [reranker.cut(document, each.max_tokens) for document in each.documents]
-            if each.limits is None:
-                continue
+            documents = [reranker.cut(document, each.max_tokens) for document in each.documents]
             try:
-                tokens[number] = reranker.count_tokens(each.query, lists[number])
-                each.limits.check_tokens(tokens[number])
+                tokens[number] = _counted(reranker, each, documents)
+                lists[number] = documents
             except ValueError as error:
                 results[number] = error
-                del lists[number]
         found = reranker.rerank_batch([asked[n].query for n in lists], list(lists.values()))
         took = 1000 * (time.perf_counter() - started)
         for number, scores in zip(lists, found, strict=True):
-            results[number] = RankedDocuments(scores, tokens.get(number), took)
+            results[number] = RankedDocuments(scores, tokens[number], took)
         return [results[number] for number in range(len(asked))]
 
-    def highlights(self, asked: Sequence[ToRank]) -> list[list[Highlights]]:
+    def highlights(self, asked: Sequence[ToRank]) -> list[list[Highlights] | Exception]:
         """Where the attention falls in each query's documents, each list in a prompt of its own."""
-        assert self.reranker is not None
-        return [list(self.reranker.highlights(each.query, each.documents)) for each in asked]
+        reranker = self.reranker
+        assert reranker is not None
+        results: list[list[Highlights] | Exception] = []
+        for each in asked:
+            try:
+                _counted(reranker, each, each.documents)
+                results.append(list(reranker.highlights(each.query, each.documents)))
+            except ValueError as error:
+                results.append(error)
+        return results
+
+
+def _counted(reranker: Reranker, asked: ToRank, documents: Sequence[Document]) -> int:
+    """The tokens of a request's documents; raises `ValueError` for more than it may have read."""
+    tokens = reranker.count_tokens(asked.query, documents)
+    asked.limits.check_tokens(tokens)
+    return tokens
 
 
 def open_index(

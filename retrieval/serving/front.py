@@ -16,7 +16,7 @@ from retrieval.serving.service import Service
 
 # What is asked about a service that drains is answered by it.
 _PROBES = ("/health", "/ready", "/metrics")
-_CLIENT_GONE = 499
+CLIENT_GONE = 499
 # The outer ones are the web framework's.
 _FRAMES = 8
 FAILED = "the service failed; its log says where"
@@ -37,7 +37,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         service, path = self._service, scope["path"]
-        status = _CLIENT_GONE  # until an answer begins
+        status = CLIENT_GONE  # until an answer begins
         started = time.perf_counter()
 
         async def counted(message: Message) -> None:
@@ -55,7 +55,7 @@ class Front:
                 await self._app(scope, receive, counted)
         except Exception as error:
             _log(error)
-            if status == _CLIENT_GONE:
+            if status == CLIENT_GONE:
                 await refuse(counted, 500, FAILED)
         finally:
             service.running -= 1

@@ -2,7 +2,7 @@
 
 Enters: a service that is loaded. Leaves: when it has been told to stop and everyone has an answer.
 
-    serve(service, host="127.0.0.1", port=8000)
+    serve(service, bind("127.0.0.1", 8000))
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from retrieval.serving.swapping import watch
 
 # How often a service that drains looks whether it is done.
 _LOOK_SECONDS = 0.05
+# A batch that nobody waits for any more gets this long to end.
+_LAST_SECONDS = 2.0
 
 
 class Server(uvicorn.Server):
@@ -65,7 +67,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, stop at the second."""
-        if self._service.draining:
+        if self._service.draining or not self._tasks:
             self.should_exit = self.force_exit = True
             return
         self._service.draining = True
@@ -84,21 +86,35 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at that address, on which nobody listens yet; port 0 takes a free one.
+
+    Raises `ValueError` where the address can't be had.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise ValueError(
+            f"--host {host} --port {port} can't be bound to ({error.strerror}): name another port"
+        ) from None
+    return bound
+
+
 def serve(
     service: Service,
+    bound: socket.socket,
     *,
-    host: str,
-    port: int,
     keys: Sequence[str] = (),
     loopback: bool = True,
     drain: float = 30.0,
     poll: float = 1.0,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; port 0 takes a free one. Prints the address to stdout."""
+    """Serve on what `bind` gave until SIGTERM or SIGINT. Prints the address to stdout."""
     config = uvicorn.Config(
         make_app(service, keys=keys, loopback=loopback),
-        host=host,
-        port=port,
         lifespan="off",
         access_log=False,
         log_level="warning",
@@ -108,6 +124,6 @@ def serve(
         backlog=1024,
     )
     try:
-        Server(config, service, drain=drain, poll=poll).run()
+        Server(config, service, drain=drain, poll=poll).run([bound])
     finally:
-        service.stop()
+        service.stop(_LAST_SECONDS)

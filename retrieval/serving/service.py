@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from index.manifest import MANIFEST
-from retrieval.serving.batching import QueueLimits, Worker
+from retrieval.serving.batching import BusyError, QueueLimits, Worker
 from retrieval.serving.engine import Engine, open_index, with_reranker
 from retrieval.serving.limits import Limits
 from retrieval.serving.metrics import Metrics
@@ -81,22 +81,30 @@ class Service:
                 before=before,
             )
             if self._reranker is not None:
-                # A cache is checked by the model, which that thread alone may ask.
-                opened = await self.ranking.ask(self._with_reranker, opened)
-        except (ValueError, OSError) as error:
-            self.swap_fault = str(error)
+                opened = await self._cached(opened)
+        except Exception as error:  # whatever it is, the index that is open is served on
+            self.swap_fault = str(error) or type(error).__name__
         else:
             self.engine, self.swap_fault = opened, ""
             self.metrics.swapped(opened.generation)
         self.stamp = stamp
 
+    async def _cached(self, engine: Engine) -> Engine:
+        """The engine with its reranker: the model checks a cache, and that thread alone asks it."""
+        while True:
+            try:
+                found: Engine = await self.ranking.ask(self._with_reranker, engine)
+                return found
+            except BusyError as busy:
+                await asyncio.sleep(busy.seconds)
+
     def _with_reranker(self, engines: Sequence[Engine]) -> list[Engine]:
         return [with_reranker(engine, self._reranker) for engine in engines]
 
-    def stop(self) -> None:
-        """End both threads; what waits is answered first."""
-        self.search.stop()
-        self.ranking.stop()
+    def stop(self, seconds: float | None = None) -> None:
+        """End both threads; what waits is answered first, for at most so long."""
+        self.search.stop(seconds)
+        self.ranking.stop(seconds)
 
     def _worker(self, name: str, begin: Callable[[], None]) -> Worker:
         worker = Worker(

@@ -7,6 +7,7 @@ Enters: a service, a stop watch. Leaves: nothing; `Service.swap` does the work.
 
 import asyncio
 
+from configs.formats.shown import shown_line
 from retrieval.serving.service import Service, stamp_of
 
 
@@ -25,6 +26,6 @@ async def watch(service: Service, asked: asyncio.Event, seconds: float) -> None:
         asked.clear()
         await service.swap()
         if service.swap_fault:
-            print(f"the index is served as it was: {service.swap_fault}", flush=True)
+            print(f"the index is served as it was: {shown_line(service.swap_fault)}", flush=True)
         else:
             print(f"serving generation {service.engine.generation} of the index", flush=True)

@@ -7,7 +7,8 @@ const query = document.getElementById("query");
 
 export function listenToKeys(clear) {
   document.addEventListener("keydown", (event) => {
-    if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (document.querySelector("dialog[open]")) return;
     const target = steps(event.key, event.target, clear);
     if (!target) return;
     event.preventDefault();

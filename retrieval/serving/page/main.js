@@ -52,7 +52,8 @@ async function run(search, signal) {
 async function show(answer, search, signal) {
   markWrong(null);
   const none = answer.hits.length + answer.cut.length === 0;
-  showNotice(none ? "none" : "", { message: search.where ? "No passage meets the condition." : "The index has no passage for it." });
+  const why = search.where ? "No passage meets the condition." : "The index has no passage for it.";
+  showNotice(none ? "none" : "", { message: why });
   if (none) hideResults();
   else showAnswer(answer, { k: search.k, mode: search.mode, query: search.q });
   showLatency(latency, answer.latency_ms);

@@ -1,6 +1,7 @@
 """Keys and host names: what stands before the routes, and the command's own checks."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -73,6 +74,14 @@ def test_without_keys_only_own_names_are_answered(host, wanted):
     assert status(guard, host=host) == wanted
 
 
+def test_a_page_of_the_web_is_refused_and_our_own_is_not():
+    guard = Guard(handed_on, (), loopback=True)
+    own = {"host": "localhost:8000"}
+    assert status(guard, **own, origin="http://localhost:8000") == 200
+    assert status(guard, **own, origin="https://example.org") == 421
+    assert status(guard, **own, origin="null") == 421
+
+
 def test_keys_come_from_a_file_or_the_environment(tmp_path, monkeypatch):
     file = tmp_path / "keys"
     file.write_text("\n".join(KEYS) + "\n\n")
@@ -106,20 +115,30 @@ def test_loopback_is_told_from_the_rest():
         (["--poll", "0"], "error: --poll is 0, wanted seconds above 0"),
         (["--drain", "nan"], "error: --drain is nan, wanted seconds above 0"),
         (["--api-keys", "no-such-file"], "error: no-such-file does not exist"),
-        ([], "error: no-such-index does not exist"),
+        ([], "no-such-index does not exist; build an index"),
     ],
 )
 def test_the_command_says_what_is_wrong_before_a_model_loads(
     run_module, monkeypatch, arguments, message
 ):
     monkeypatch.delenv(auth.KEYS_VARIABLE, raising=False)
-    done = run_module("retrieval.serve", "no-such-index", *arguments)
+    done = run_module("retrieval.serve", "no-such-index", "--port", 0, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
+def test_a_port_that_is_taken_is_told_before_a_model_loads(run_module):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_module("retrieval.serve", "no-such-index", "--port", port)
+    assert done.returncode == 2
+    assert f"--port {port} can't be bound to (Address already in use)" in done.stderr
+
+
 def test_an_unknown_reranker_is_told_with_those_there_are(run_module, made_index):
-    done = run_module("retrieval.serve", made_index, "--rerank", "x", "--reranker", "unknown")
+    done = run_module(
+        "retrieval.serve", made_index, "--port", 0, "--rerank", "x", "--reranker", "unknown"
+    )
     assert done.returncode == 2
     assert "no reranker is called 'unknown' (there are: blockrank" in done.stderr

@@ -66,6 +66,49 @@ def test_a_body_beyond_the_limit(live, announced):
     assert live.get("/ready").status_code == 200
 
 
+def test_a_body_that_does_not_come_and_bodies_that_are_too_many(monkeypatch):
+    from retrieval.serving import limits
+
+    async def handed_on(scope, receive, send):
+        await receive()
+        inside.append((await receive())["type"])
+
+    async def ask(limit, messages):
+        async def receive():
+            if not messages:
+                await asyncio.Event().wait()
+            return messages.pop(0)
+
+        async def send(message):
+            sent.append(message.get("status"))
+
+        await limit({"type": "http", "headers": []}, receive, send)
+
+    def part(size, more):
+        return {"type": "http.request", "body": b"x" * size, "more_body": more}
+
+    sent, inside = [], []
+    gone = {"type": "http.disconnect"}
+    asyncio.run(ask(limits.BodyLimit(handed_on, 10, seconds=0.01), [part(3, True)]))
+    assert sent[0] == 408
+    monkeypatch.setattr(limits, "_BODIES", 1)
+    limit = limits.BodyLimit(handed_on, 10, seconds=60)
+
+    async def two():
+        first = asyncio.ensure_future(ask(limit, [part(6, False)]))
+        while limit._held < 6:
+            await asyncio.sleep(0)
+        await ask(limit, [part(6, False), gone])
+        first.cancel()
+
+    sent.clear()
+    asyncio.run(two())
+    assert sent[0] == 429
+    assert limit._held == 0
+    asyncio.run(ask(limit, [part(6, True), part(4, False), gone]))
+    assert inside == ["http.disconnect"]
+
+
 def test_ten_thousand_documents(live):
     response = live.post("/v1/rerank", json={"query": "a", "documents": ["b"] * 10_000})
     assert response.status_code == 400

@@ -213,6 +213,21 @@ def test_a_bad_request_gets_one_sentence_that_names_the_field(
     assert "\n" not in found["message"]
 
 
+def test_keys_guard_every_route_but_the_probe(make_service, served_index, running):
+    key = "a-key-of-16-chars"
+    service = make_service(served_index, rerank=False)
+    with running(service, keys=(key,), loopback=False) as (client, _):
+        for route in ("/health", "/metrics", "/openapi.json", "/nothing"):
+            assert error(client.get(route), 401)["type"] == "authentication_error"
+        refused = client.post("/v1/search", json=ASK)
+        assert "Authorization: Bearer KEY" in error(refused, 401)["message"]
+        assert refused.headers["www-authenticate"] == "Bearer"
+        assert client.get("/ready").status_code == 200
+        client.headers["authorization"] = f"Bearer {key}"
+        assert client.post("/v1/search", json=ASK).status_code == 200
+        assert key not in client.get("/metrics").text
+
+
 def test_what_needs_a_reranker_says_how_to_get_one(make_service, served_index, running):
     with running(make_service(served_index, rerank=False)) as (client, _):
         assert client.get("/health").json()["reranker"] is None
