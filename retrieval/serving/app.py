@@ -23,9 +23,11 @@ from retrieval.serving.metrics import CONTENT_TYPE
 from retrieval.serving.model_routes import add_embeddings, add_rerank
 from retrieval.serving.search_routes import add_search
 from retrieval.serving.service import Service
+from retrieval.serving.static import PUBLIC as PAGE_PATHS
+from retrieval.serving.static import add_page
 
-# A probe carries no key.
-PUBLIC = ("/ready",)
+# A probe carries no key, and the page asks for one.
+PUBLIC = ("/ready", *PAGE_PATHS)
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "the request is wrong; the sentence names the field"},
     401: {"description": "no valid API key"},
@@ -57,6 +59,7 @@ def make_app(service: Service, *, keys: Sequence[str] = (), loopback: bool = Tru
     add_search(app, service)
     add_rerank(app, service)
     add_embeddings(app, service)
+    add_page(app)
     routes = [getattr(route, "path", "") for route in app.routes]
     limited = BodyLimit(app, service.settings.limits.body, service.settings.queue.seconds)
     return Front(Guard(limited, keys, loopback, PUBLIC), service, routes)
