@@ -38,9 +38,9 @@ test-cluster: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray,milvus]'
 	$(BIN)/python -m pytest -m cluster
 
-# The service's tests that need others' clients, a fuzzer or a browser.
+# The service's tests that need others' clients, a fuzzer or a browser (the system's Chromium).
 test-serve: $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt cohere openai schemathesis
+	$(BIN)/python -m pip install --quiet -c constraints.txt cohere openai schemathesis playwright
 	$(BIN)/python -m pytest -m serve
 
 # The demo's index behind HTTP; the address is the last line that is printed.

@@ -69,6 +69,16 @@ class DenseIndex:
         """The vector of every passage, in the order of `ids`."""
         return LiveVectors(self.segments, self.manifest.encoder.dimension)
 
+    @property
+    def has_words(self) -> bool:
+        """Whether it has a lexical leg."""
+        return self.lexical is not None
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the fields that a condition may ask for."""
+        return [column.name for column in self.manifest.columns]
+
     def __contains__(self, id_: object) -> bool:
         """Whether a passage of that id is live."""
         return isinstance(id_, str) and bool(self._find([id_])[0] >= 0)

@@ -58,6 +58,16 @@ class SearchableIndex(Protocol):
         """The id of every passage."""
         ...
 
+    @property
+    def has_words(self) -> bool:
+        """Whether it has a lexical leg."""
+        ...
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the fields that a condition may ask for."""
+        ...
+
     def __len__(self) -> int: ...
     def __contains__(self, id_: object) -> bool: ...
 

@@ -9,7 +9,7 @@ them. Milvus finds; the scores are ours, from the vectors that it gives back.
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -38,6 +38,9 @@ class MilvusIndex:
         """Open the index whose folder that is; raises `ValueError` as its parts do."""
         folder = Path(folder)
         return cls(folder, MilvusManifest.read(folder))
+
+    has_words = False
+    columns: ClassVar[list[str]] = []
 
     def __len__(self) -> int:
         return len(self._collection)

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from retrieval.legs import DENSE, MODES
 from retrieval.serving.answering import ClientGoneError, NotServedError
 from retrieval.serving.asgi import App
 from retrieval.serving.auth import Guard
@@ -128,11 +129,14 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 def describe(service: Service) -> dict[str, Any]:
     """What `/health` says."""
     engine, settings = service.engine, service.settings
+    index = engine.retriever.index
     found: dict[str, Any] = {
         "status": "draining" if service.draining else "ok",
         "index": {
-            "passages": len(engine.retriever.index),
+            "passages": len(index),
             "generation": engine.generation,
+            "modes": list(MODES if index.has_words else (DENSE,)),
+            "columns": index.columns,
             "fault": _without_folder(service, service.swap_fault),
         },
         "encoder": {"name": engine.encoder_name, "dimension": engine.encoder.record.dimension},

@@ -31,7 +31,7 @@ class SearchRequest(Strict):
         None, ge=1, description="how many are found, and reranked; k where left out"
     )
     mode: Literal["dense", "lexical", "hybrid"] | None = Field(
-        None, description="which legs search; the index's own default where left out"
+        None, description="which legs search; dense where left out"
     )
     where: str | None = Field(None, description="a condition on metadata, such as year >= 2020")
     filter: bool | float | None = Field(

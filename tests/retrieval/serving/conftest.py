@@ -15,6 +15,21 @@ def _extra():
 
 
 @pytest.fixture(scope="session")
+def wait_for():
+    """Asks again and again until something is so; fails where it never comes true."""
+
+    def wait(condition):
+        pause = threading.Event()
+        for _ in range(6_000):
+            if condition():
+                return
+            pause.wait(0.01)
+        pytest.fail("what was waited for never came")
+
+    return wait
+
+
+@pytest.fixture(scope="session")
 def served_index(made_index, tmp_path_factory):
     """A copy of the small index: what is removed or replaced here is missed by nobody."""
     folder = tmp_path_factory.mktemp("served") / "index"

@@ -148,7 +148,9 @@ def test_a_client_that_is_killed_in_the_middle(live):
     assert live.post("/v1/rerank", content=body).status_code == 200
 
 
-def test_a_request_is_not_computed_for_a_client_that_has_gone(make_service, served_index, running):
+def test_a_request_is_not_computed_for_a_client_that_has_gone(
+    make_service, served_index, running, wait_for
+):
     """The queue does not fill with what nobody waits for."""
     service = make_service(served_index)
     started, go = threading.Event(), threading.Event()
@@ -172,14 +174,9 @@ def test_a_request_is_not_computed_for_a_client_that_has_gone(make_service, serv
         assert 'blockseek_requests_total{route="/v1/search",status="499"} 1.0' in metrics
 
 
-def wait_for(condition):
-    """Poll; the test's own limit is what ends it where it never comes true."""
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.005)
-
-
-def test_past_the_limit_is_429_and_says_when_to_come_again(make_service, served_index, running):
+def test_past_the_limit_is_429_and_says_when_to_come_again(
+    make_service, served_index, running, wait_for
+):
     from retrieval.serving.batching import QueueLimits
 
     service = make_service(served_index, queue=QueueLimits(waiting=3))

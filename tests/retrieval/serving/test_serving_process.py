@@ -14,12 +14,6 @@ import httpx
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def wait_for(condition):
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.01)
-
-
 def test_a_process_serves_swaps_drains_and_ends(made_index, tmp_path):
     """SIGTERM comes under load: every answer is whole, and only later requests are refused."""
     folder = tmp_path / "index"

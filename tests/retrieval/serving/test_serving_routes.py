@@ -42,6 +42,20 @@ def test_a_search_finds_what_the_library_finds(live, retriever):
     assert answer["generation"] == 1
 
 
+@pytest.mark.parametrize("mode", ["lexical", "hybrid"])
+def test_words_are_searched_where_they_are_asked_for(live, retriever, mode):
+    body = {"query": "text 3", "k": 4, "rerank": False, "mode": mode}
+    answer = live.post("/v1/search", json=body).json()
+    (hits,) = retriever.search(["text 3"], k=4, mode=mode)
+    assert hits[0].id == "p03"
+    assert [(hit["id"], hit["score"]) for hit in answer["hits"]] == [hit[:2] for hit in hits]
+
+
+def test_a_condition_that_the_index_can_not_answer_is_the_clients_mistake(live):
+    response = live.post("/v1/search", json={"query": "text 3", "where": "year >= 2020"})
+    assert "has no metadata to search by" in error(response, 400)["message"]
+
+
 def test_the_reranker_orders_the_candidates_and_the_best_come_back(live, retriever, mini):
     body = {"query": "text 3", "k": 3, "candidates": 12}
     answer = live.post("/v1/search", json=body).json()
@@ -131,7 +145,9 @@ def test_embeddings_have_openais_shape(live, retriever):
 def test_health_says_what_is_served_and_no_path(live, served_index):
     health = live.get("/health").json()
     assert health["status"] == "ok"
-    assert health["index"] == {"passages": 60, "generation": 1, "fault": ""}
+    modes = ["dense", "lexical", "hybrid"]
+    index = {"passages": 60, "generation": 1, "modes": modes, "columns": [], "fault": ""}
+    assert health["index"] == index
     assert health["reranker"] == {
         "name": "mini", "cache": "none: no rerank-cache", "cached_passages": 0,
     }  # fmt: skip

@@ -22,13 +22,9 @@ def passages_served(client):
     return client.get("/health").json()["index"]["passages"]
 
 
-def wait_for(condition):
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.01)
-
-
-def test_a_changed_index_takes_over_without_a_failed_request(make_service, folder, running):
+def test_a_changed_index_takes_over_without_a_failed_request(
+    make_service, folder, running, wait_for
+):
     with running(make_service(folder)) as (client, _), ThreadPoolExecutor(4) as pool:
         stop = threading.Event()
 
@@ -41,11 +37,13 @@ def test_a_changed_index_takes_over_without_a_failed_request(make_service, folde
             return statuses
 
         asking = [pool.submit(ask, number) for number in range(4)]
-        for generation in (2, 3):
-            text = f"brand new passage {generation}"
-            add_passages(folder, [Passage(f"new{generation}", "", text)], device="cpu")
-            wait_for(lambda g=generation: passages_served(client) == 59 + g)
-        stop.set()
+        try:
+            for generation in (2, 3):
+                text = f"brand new passage {generation}"
+                add_passages(folder, [Passage(f"new{generation}", "", text)], device="cpu")
+                wait_for(lambda g=generation: passages_served(client) == 59 + g)
+        finally:
+            stop.set()
         seen = set.union(*(each.result() for each in asking))
         assert {status for status, _ in seen} == {200}
         assert {generation for _, generation in seen} >= {1, 2}
@@ -54,7 +52,9 @@ def test_a_changed_index_takes_over_without_a_failed_request(make_service, folde
         assert "blockseek_index_generation 3.0" in client.get("/metrics").text
 
 
-def test_what_cannot_be_opened_is_told_and_the_old_one_served(make_service, folder, running):
+def test_what_cannot_be_opened_is_told_and_the_old_one_served(
+    make_service, folder, running, wait_for
+):
     with running(make_service(folder)) as (client, _):
         (folder / "manifest.json").write_text("{}")
         wait_for(lambda: client.get("/health").json()["index"]["fault"])
@@ -64,7 +64,7 @@ def test_what_cannot_be_opened_is_told_and_the_old_one_served(make_service, fold
         assert client.post("/v1/search", json={"query": "text 3"}).status_code == 200
 
 
-def test_requests_in_flight_end_on_the_old_index(make_service, folder, running):
+def test_requests_in_flight_end_on_the_old_index(make_service, folder, running, wait_for):
     service = make_service(folder, rerank=False)
     started, go = threading.Event(), threading.Event()
     plain = service.engine.search
@@ -89,7 +89,7 @@ def test_requests_in_flight_end_on_the_old_index(make_service, folder, running):
 
 
 def test_a_cache_beside_the_index_is_used_where_it_fits(
-    make_service, folder, running, run_module, made_corpus, minilm_ranker, mini
+    make_service, folder, running, run_module, made_corpus, minilm_ranker, mini, wait_for
 ):
     cache = folder / "rerank-cache"
     body = {"query": "text 3", "k": 6}
@@ -131,7 +131,7 @@ def test_a_cache_beside_the_index_is_used_where_it_fits(
         assert reranker["cached_passages"] == 0
 
 
-def test_the_first_signal_drains(make_service, folder, running):
+def test_the_first_signal_drains(make_service, folder, running, wait_for):
     """Running requests get their answers, new ones 503, and the server ends by itself."""
     service = make_service(folder, rerank=False)
     started, go = threading.Event(), threading.Event()
