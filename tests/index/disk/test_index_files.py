@@ -26,7 +26,7 @@ def test_one_writer_at_a_time_across_processes(tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys, pathlib; from index.files import only_writer\n"
+            "import sys, pathlib; from index.disk.files import only_writer\n"
             "with only_writer(pathlib.Path(sys.argv[1])):\n"
             "    print('held', flush=True); sys.stdin.read()",
             str(tmp_path),
