@@ -82,6 +82,7 @@ def _write_passages(file: BinaryIO, table: pa.Table) -> None:
         compression="zstd",
         use_dictionary=False,
         write_statistics=False,
+        write_page_checksum=True,
     )
 
 
@@ -268,7 +269,8 @@ class PassageStore:
 
 def _passage_file(content: pa.Buffer, shard: ShardRecord) -> pq.ParquetFile:
     with readable(shard.passages):
-        file = pq.ParquetFile(pa.BufferReader(content))
+        # Pages have no checksum where an earlier version wrote them.
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         if not file.schema_arrow.equals(_PASSAGES):
             raise ValueError(
                 f"{shard.passages} holds {_kinds(file.schema_arrow):.120}, wanted id, title and "

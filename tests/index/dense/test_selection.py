@@ -18,7 +18,7 @@ TOLD = {
     "IVF16,PQ16x4fs": 0.9, "IVF16,SQ8": 0.99, "IVF16,RaBitQ": 0.8, "PCA16,SQ8": 0.9,
     "OPQ16_32,IVF16,PQ16x4fs": 0.9,
 }  # fmt: skip
-NOT_TOLD = {"PQ16x4fs": 0.9, "PQ16": 0.9, "IVF16,PQ16x4fs,RFlat": 0.9}
+NOT_TOLD = {"PQ16x4fs": 0.9, "PQ16x6np": 0.9, "IVF16,PQ16x4fs,RFlat": 0.9}
 KINDS = TOLD | NOT_TOLD
 
 
