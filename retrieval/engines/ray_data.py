@@ -23,9 +23,9 @@ from typing import Any
 from index.disk.schema import from_json
 from index.manifest.manifest import EncoderRecord
 from index.manifest.segments import ShardRecord
-from index.records import Passage
 from retrieval.encoder import Encoder
 from retrieval.engines.loading import LoadEncoder
+from retrieval.engines.passage_json import read_passages, write_passages
 from retrieval.engines.protocol import NumberedShard, WriteShard
 
 # Under way at most, for each actor: a slow one does not stop the others at once.
@@ -180,7 +180,7 @@ class _Feed:
                     self.all_read = True
                     break
                 self.order.append(shard.number)
-                self.queue.put((shard.number, json.dumps(shard.passages)))
+                self.queue.put((shard.number, write_passages(shard.passages)))
         except BaseException as error:  # told where the records are read
             self.fault = error
         finally:
@@ -216,7 +216,7 @@ class _EncodeShards:
         """One shard: its record, or what went wrong; an actor that raises would be tried again."""
         number, record, fault, of_input = int(batch["number"][0]), "", "", False
         try:
-            passages = [Passage(*values) for values in json.loads(batch["passages"][0])]
+            passages = read_passages(batch["passages"][0])
             vectors, truncated = self._loaded().encode_passages(passages)
             record = json.dumps(asdict(self._write(number, passages, vectors, truncated)))
         except Exception as error:
