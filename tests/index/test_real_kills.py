@@ -218,7 +218,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_index(before, small_disk, tmp_pa
     after = shutil.copytree(before, tmp_path / "after")
     write(after, name)
     failed = 0
-    for left in range(0, 400, 8):
+    for left in range(0, 800, 16):
         folder = shutil.copytree(before, small_disk / "index")
         ballast = small_disk / "ballast"
         with contextlib.suppress(OSError), ballast.open("wb") as file:
