@@ -52,7 +52,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(open_page, garden_index, s
 def test_a_refusal_is_told_in_the_services_own_words(open_page, garden):
     page = open_page(f"{garden}/?q=bees&where=year+%3E+2020")
     page.wait_for_selector("#notice[data-name=error]")
-    assert "'where'" in page.inner_text("#notice")
+    assert "the index has no metadata to search by" in page.inner_text("#notice")
     assert page.is_visible("[name=where]"), "an option that a link sets can be unset"
     page.fill("[name=where]", "")
     page.wait_for_selector("#ranked mark")
