@@ -1,6 +1,6 @@
 """What every engine is: shards in, their records out.
 
-with start_processes(settings, device="cpu", workers=2) as engine:
+with start_engine(LoadEncoder("minilm"), workers=2) as engine:
     for record in engine.records(shards, writer.write):
         writer.accept(record)
 """

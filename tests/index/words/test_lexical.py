@@ -1,15 +1,14 @@
 """The lexical leg: what words find, whatever segment they lie in, and what its files may become."""
 
-import contextlib
 import errno
 import json
 import math
 import random
-import resource
 import shutil
 
 import pytest
 from index_cases import change_index, unit_vectors, write_index, write_values
+from kill_cases import largest_file
 
 import index.words.files
 import index.words.leg
@@ -249,23 +248,13 @@ def test_a_manifest_that_contradicts_itself_is_refused(tmp_path, change, message
         Manifest.read(tmp_path)
 
 
-@contextlib.contextmanager
-def _largest_file(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize(("size", "error"), [(100, errno.EFBIG), (1_000, errno.EIO)])
 def test_a_full_disk_names_the_folder_and_leaves_nothing(tmp_path, monkeypatch, size, error):
     """Also where a thread of tantivy's meets it, which does not say what it met."""
     shard = write_shard(tmp_path, 0, PASSAGES, unit_vectors(3), 0)
     before = sorted(tmp_path.iterdir())
     monkeypatch.setattr(index.words.files, "read_passages", lambda *_: PASSAGES * 40_000)
-    with _largest_file(size), pytest.raises(OSError, match=r"File too large|disk full") as raised:
+    with largest_file(size), pytest.raises(OSError, match=r"File too large|disk full") as raised:
         write_lexical(tmp_path, [shard], "english")
     assert (raised.value.errno, raised.value.filename) == (error, str(tmp_path / SCRATCH))
     assert sorted(tmp_path.iterdir()) == before

@@ -1,27 +1,15 @@
 """A disk that is full names the file, whoever writes it, and costs no shard."""
 
-import contextlib
 import errno
-import resource
 
 import pytest
 from index_cases import ENCODER, PLAN, passages, unit_vectors
+from kill_cases import largest_file
 
 from index.manifest.manifest import Manifest
 from index.writing.writer import IndexWriter
 
 ROWS, SHARD = 300, 100
-
-
-@contextlib.contextmanager
-def _largest_file(size):
-    """No file may grow beyond `size` bytes: what a full disk is to the one who writes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def _build(folder, resume):
@@ -44,7 +32,7 @@ def _build(folder, resume):
     ],
 )
 def test_the_file_is_named_and_the_build_goes_on_later(tmp_path, size, name):
-    with _largest_file(size), pytest.raises(OSError, match="File too large") as raised:
+    with largest_file(size), pytest.raises(OSError, match="File too large") as raised:
         _build(tmp_path, resume=False)
     assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(tmp_path / name))
     assert not (tmp_path / name).exists()
