@@ -1,4 +1,4 @@
-"""A writer that dies at any of its steps (it touches files through `Path` alone), or finds no room."""
+"""A writer that dies at any of its steps, for it touches files through `Path` alone; a full disk."""
 
 import contextlib
 import resource
