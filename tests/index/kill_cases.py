@@ -1,4 +1,4 @@
-"""A writer that dies at any of its steps, for it touches files through `Path` alone; a full disk."""
+"""A writer that dies at any of its steps, as it touches files through `Path` alone; a full disk."""
 
 import contextlib
 import resource
