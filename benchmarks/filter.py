@@ -20,6 +20,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+# A script here is called as a package of ours, and this folder comes first otherwise.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import numpy as np
 
 from configs.models import cache_folder

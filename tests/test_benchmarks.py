@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -243,3 +244,16 @@ def test_needles_and_their_questions_are_all_different():
     assert len({needle.sentence for needle in found}) == 50
     assert len({needle.question for needle in found}) == 50
     assert not any("{" in text for needle in found for text in needle)
+
+
+def test_every_script_finds_our_packages_before_its_neighbours():
+    """Scripts are named like packages, and Python looks into a script's own folder first."""
+    folder = Path(gpu.__file__).parent
+    ours = re.compile(r"^(?:from|import) (?:configs|eval|index|kernels|rerank|retrieval)\b", re.M)
+    scripts = {p.name: p.read_text(encoding="utf-8") for p in folder.glob("*.py")}
+    started = {name: code for name, code in scripts.items() if "__main__" in code}
+    assert len(started) > 15
+    for name, code in started.items():
+        assert '"--quick"' in code, f"make bench calls {name} --quick"
+        if first := ours.search(code):
+            assert "sys.path.insert(0, " in code[: first.start()], name
