@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from retrieval.adapter.cosine_adapter import CosineAdapter
 from retrieval.adapter.hits import LabelledHits
 from retrieval.adapter.maps import MAPS, shape
 from retrieval.adapter.network import (
@@ -27,7 +28,6 @@ from retrieval.adapter.network import (
 from retrieval.adapter.profile import score_profile
 from retrieval.adapter.scorers import (
     PLAIN_SCORERS,
-    CosineAdapter,
     GlobalScore,
     Isotonic,
     Platt,

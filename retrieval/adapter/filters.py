@@ -24,13 +24,13 @@ from configs.formats.lines import parse_json
 from configs.settings import make_settings
 from index.disk.files import naming
 from retrieval.adapter.hits import Hits, pack_hits
+from retrieval.adapter.restored import restore_scorer
 from retrieval.adapter.scorers import (
     GlobalScore,
     MaxGap,
     MaxNormalised,
     Rank,
     Scorer,
-    restore_scorer,
     sigmoid,
 )
 from retrieval.calibration import ByHand, logit, rule_state

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from retrieval.adapter.candidates import CANDIDATES, fit_candidate, fit_platt, usable_candidates
+from retrieval.adapter.cosine_adapter import CosineAdapter
 from retrieval.adapter.hits import LabelledHits, pack_hits, pack_labelled
 from retrieval.adapter.maps import MAPS, outputs_of
 from retrieval.adapter.network import AdapterSettings, Start
 from retrieval.adapter.profile import profile_names
 from retrieval.adapter.scorers import (
     PLAIN_SCORERS,
-    CosineAdapter,
     GlobalScore,
     MaxGap,
     MaxNormalised,
