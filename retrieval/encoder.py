@@ -87,6 +87,11 @@ class Encoder:
             model.max_seq_length = max_length
         return cls(name, model, batch_size, dtype)
 
+    @property
+    def model(self) -> "SentenceTransformer":
+        """The model underneath: whoever trains it makes a new `Encoder` of it, for the record."""
+        return self._model
+
     def encode_queries(self, queries: Iterable[str]) -> np.ndarray:
         """Unit vectors float32 [n, d] of `queries`; raises as `check_queries` for a bad one."""
         texts = check_queries(queries)
