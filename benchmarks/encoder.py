@@ -26,6 +26,7 @@ from eval.statistics.intervals import bootstrap_intervals
 from eval.statistics.significance import permutation_test
 from index.records import Passage
 from retrieval.corpora import load_collection, open_corpus
+from retrieval.corpora.records import Skipped
 from retrieval.encoder import Encoder
 from retrieval.training.made import TASKS
 from retrieval.training.run import Made, train_encoder
@@ -47,7 +48,7 @@ def asked(encoder: Encoder, collection: str) -> np.ndarray:
     """nDCG@10 [Q] of exact search for the collection's own judged queries."""
     _, queries, qrels = load_collection(collection)
     judged = {name: text for name, text in queries.items() if name in qrels}
-    passages = list(open_corpus(collection))
+    passages = list(open_corpus(collection, Skipped()))
     scores = encoder.encode_queries(judged.values()) @ encoder.encode_passages(passages)[0].T
     best = np.argsort(-scores, axis=1, kind="stable")[:, :100]
     run = {
@@ -108,7 +109,7 @@ def main() -> None:
         out = Path(scratch) / "trained"
         begun = time.perf_counter()
         source = Made(tuple(arguments.tasks.split(",")))
-        result = train_encoder(corpus, out, settings, source, keep_worse=True)
+        result = train_encoder(corpus, out, settings, source, skipped=Skipped(), keep_worse=True)
         rows: dict[str, Mapping[str, float]] = {
             f"held out, {name}": {"queries": result.held_out_queries, **each._asdict()}
             for name, each in result.gains.items()
