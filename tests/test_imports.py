@@ -51,7 +51,10 @@ ROOMS = {
             "prompt", "backbones", "scoring", "cache", "cascade", "documents", "highlights",
             "warned",
         },
-        "interfaces": {"prompt", "scoring", "cache", "highlights", "ranker", "warned"},
+        # An export reads a model's weights.
+        "interfaces": {
+            "prompt", "backbones", "scoring", "cache", "highlights", "ranker", "warned",
+        },
         "training": {"settings", "prompt", "examples", "backbones", "scoring", "ranker"},
         "commands": {
             "settings", "prompt", "examples", "heads", "cache", "documents", "answers",

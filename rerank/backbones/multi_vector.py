@@ -189,8 +189,8 @@ def load_multi_vector(
 ) -> MultiVectorBackbone:
     """The checkpoint in `folder` as a backbone.
 
-    Raises `ValueError` for strangers' classes, pickles, and what is not an encoder's late interaction
-    over plain text: chat templates, token pooling, modules that we don't know.
+    Raises `ValueError` for strangers' classes, pickles, and what is not a late interaction over
+    plain text: chat templates, token pooling, modules that we don't know.
     """
     from sentence_transformers import MultiVectorEncoder
 

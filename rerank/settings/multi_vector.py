@@ -1,7 +1,7 @@
 """What a late-interaction checkpoint of sentence-transformers says of how it scores.
 
-Enters: such a checkpoint, as `rerank.backbones.multi_vector` reads it. Leaves: `MultiVectorSettings`;
-no `blockrank.yaml` holds them.
+Enters: such a checkpoint, read by `rerank.backbones.multi_vector`. Leaves: `MultiVectorSettings`,
+which no `blockrank.yaml` holds.
 """
 
 from dataclasses import dataclass
