@@ -208,7 +208,7 @@ def load_multi_vector(
         },
     )
     checkpoint.eval()
-    transformer, *rest = checkpoint
+    transformer, *rest = checkpoint.children()
     _check_transformer(transformer)
     heads = [_checked_head(module) for module in rest]
     settings = _settings(checkpoint, transformer, heads)
@@ -354,9 +354,8 @@ def _attention(
 ) -> torch.Tensor:
     """Attention [T, Hq, D] of one block; its bits depend on no other block."""
     group = q.shape[1] // k.shape[1]
-    heads = (
-        x.transpose(0, 1).contiguous()
-        for x in (q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1))
-    )
-    found = F.scaled_dot_product_attention(*heads, attn_mask=sees[None], scale=scale)
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    # Copies: how a product adds up may depend on where in memory its factors begin.
+    q, k, v = (x.transpose(0, 1).contiguous() for x in (q, k, v))
+    found = F.scaled_dot_product_attention(q, k, v, attn_mask=sees[None], scale=scale)
     return found.transpose(0, 1)
