@@ -37,7 +37,8 @@ ROOMS = {
     "rerank": {
         "settings": set(),
         "warned": set(),
-        "prompt": {"settings"},
+        # A late-interaction checkpoint cuts long queries, which is not to go unsaid.
+        "prompt": {"settings", "warned"},
         "examples": {"prompt"},
         "backbones": {"settings", "prompt"},
         "answers": {"settings", "prompt", "backbones"},

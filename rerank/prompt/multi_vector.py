@@ -10,6 +10,11 @@ from dataclasses import replace
 from rerank.prompt.spelled_tokens import BlockTokens
 from rerank.prompt.windows import in_windows
 from rerank.settings.multi_vector import MultiVectorSettings
+from rerank.warned import warn_caller
+
+
+class QueryTruncatedWarning(UserWarning):
+    """A query was longer than its checkpoint reads."""
 
 
 def scoring_passage(block: BlockTokens, settings: MultiVectorSettings) -> BlockTokens:
@@ -18,7 +23,13 @@ def scoring_passage(block: BlockTokens, settings: MultiVectorSettings) -> BlockT
 
 
 def scoring_query(block: BlockTokens, settings: MultiVectorSettings) -> BlockTokens:
-    """The query `block`, cut to `max_query_tokens` and expanded."""
+    """The query `block`, cut to `max_query_tokens`, with a warning, and expanded."""
+    if len(block.ids) > settings.max_query_tokens:
+        warn_caller(
+            f"a query of {len(block.ids)} tokens was cut to the {settings.max_query_tokens} that "
+            f"the checkpoint reads",
+            QueryTruncatedWarning,
+        )
     limit = replace(settings, max_passage_tokens=settings.max_query_tokens, max_windows=1)
     block = _marked(in_windows(block, limit), settings.query_skips)
     expansion = settings.expansion

@@ -21,8 +21,9 @@ from sentence_transformers.sentence_transformer.modules import WordWeights
 from tokenizers import Tokenizer
 
 from rerank import BlockRanker
+from rerank.prompt.multi_vector import QueryTruncatedWarning
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* passages were cut")
+pytestmark = pytest.mark.filterwarnings("ignore:.* cut to")
 TEXTS = [p if isinstance(p, str) else p["text"] for p in PASSAGES]
 LONG = "Goethe wrote Faust, a tragedy in two parts, and a novel; it made him famous at once. " * 4
 QUERIES = ["who wrote the tragedy Faust?", "pear", "what fell on Weimar, all night long; and why?"]
@@ -196,6 +197,11 @@ def test_a_cache_gives_the_same_scores(ranker):
     for query in QUERIES:
         found = {result.id: result.score for result in cache.rerank(query)}
         assert [found[str(n)] for n in range(len(TEXTS))] == ranker.scores(query, TEXTS)
+
+
+def test_a_query_that_is_cut_is_told(ranker):
+    with pytest.warns(QueryTruncatedWarning, match="a query of 41 tokens was cut to the 24 that"):
+        ranker.scores("pear " * 36, TEXTS[:1])
 
 
 def test_titles_stand_before_texts(ranker):
