@@ -45,7 +45,7 @@ class TokenModel(nn.Module):
     def __init__(self, body: Any, heads: list[nn.Module]) -> None:
         super().__init__()
         self.body = body
-        self.heads = nn.ModuleList(heads)
+        self.heads = nn.ModuleList(heads).float()
         self.config = body.config
 
     @property

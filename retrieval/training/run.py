@@ -9,7 +9,7 @@ and `retrieval.index build --encoder` read, where the held-out pairs are found n
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,7 +122,7 @@ def train_encoder(
         len(before[DECIDING]), steps, found,
     )  # fmt: skip
     if result.is_worse and not keep_worse:
-        return Trained(**{**vars(result), "out": None})
+        return replace(result, out=None)
     record = {
         "corpus": corpus,
         "encoder": {"name": base.name, "fingerprint": base.fingerprint},

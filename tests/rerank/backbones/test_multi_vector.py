@@ -199,6 +199,14 @@ def test_a_cache_gives_the_same_scores(ranker):
         assert [found[str(n)] for n in range(len(TEXTS))] == ranker.scores(query, TEXTS)
 
 
+def test_in_half_precision_scores_are_about_the_same(colbert, ranker):
+    """The transformer's states are rounded; projections and maxima are in fp32."""
+    half = BlockRanker.from_pretrained(str(colbert), device="cpu", dtype="bfloat16")
+    found, wanted = (torch.tensor(each.scores(QUERIES[0], TEXTS)) for each in (half, ranker))
+    assert 0 < (found - wanted).abs().max() < 0.05 * wanted.abs().max()
+    assert half.backbone.model.dtype == torch.bfloat16
+
+
 def test_a_query_that_is_cut_is_told(ranker):
     with pytest.warns(QueryTruncatedWarning, match="a query of 41 tokens was cut to the 24 that"):
         ranker.scores("pear " * 36, TEXTS[:1])
