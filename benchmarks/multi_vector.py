@@ -32,6 +32,8 @@ from retrieval.corpora.records import Skipped
 from retrieval.encoder import Encoder
 
 MEASURE = "nDCG@10"
+# Queries whose passages the library encodes too, each time again.
+COMPARED = 3
 GARDEN = [
     Passage(plant, plant.title(), f"Sow {plant} in {month}, and keep {animal} away from them.")
     for plant, month, animal in [
@@ -77,19 +79,20 @@ def main() -> None:
 
         exported = BlockRanker.from_pretrained(str(folder))
         library = MultiVectorEncoder(str(folder), device=str(exported.backbone.device))
+        # Read once for all queries, and kept in the bits that were computed.
+        kept = [passages[row] for row in np.unique(found)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PassagesTruncatedWarning)
+            caches = [each.cache(kept, bits=32) for each in (ranker, exported)]
         asked = list(zip(queries.items(), found, cosines, strict=True))
         for number, ((name, query), rows, cosine) in enumerate(tqdm(asked, disable=None)):
-            texts_read = [passages[row].full_text for row in rows]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PassagesTruncatedWarning)
-                own = ranker.scores(query, texts_read)
-                other = exported.scores(query, texts_read)
-            taus.append(float(kendalltau(own, other).statistic))
             ids = [passages[row].id for row in rows]
+            own, other = (cache.scores(query, ids) for cache in caches)
+            taus.append(float(kendalltau(own, other).statistic))
             for system, scores in zip(runs, (cosine[rows].tolist(), own, other), strict=True):
                 runs[system][name] = dict(zip(ids, scores, strict=True))
-            if number < 5:  # the library pads, and encodes every passage again
-                vectors = library.encode_document(texts_read)
+            if number < COMPARED:
+                vectors = library.encode_document([passages[row].full_text for row in rows])
                 wanted = library.similarity(library.encode_query([query]), vectors)[0].tolist()
                 furthest = max(furthest, *map(abs, np.subtract(wanted, other).tolist()))
     values = {name: evaluate(qrels, run, [MEASURE]).values[MEASURE] for name, run in runs.items()}

@@ -14,7 +14,7 @@ from configs.models import find_model, load_model, refuse_pickles
 from kernels import steady_linears
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.encoder import EncoderBackbone
-from rerank.backbones.multi_vector import load_multi_vector, multi_vector_folder
+from rerank.backbones.multi_vector_checkpoint import load_multi_vector, multi_vector_folder
 from rerank.backbones.protocol import Backbone
 from rerank.settings.common import RankerSettings
 from rerank.settings.decoder import DecoderSettings
