@@ -122,7 +122,8 @@ def _checked_head(module: Any) -> Any:
     from sentence_transformers.sentence_transformer.modules import WordWeights
 
     if isinstance(module, Router):
-        for each in (each for route in module.sub_modules.values() for each in route):
+        routes = module.sub_modules.values()
+        for each in (each for route in routes for each in route.children()):
             if _is_mask(each):
                 raise ValueError("a MultiVectorMask stands inside its Router; put it behind")
             _checked_head(each)
