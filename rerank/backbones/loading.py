@@ -53,15 +53,8 @@ def _load(
     own = Path(resolved)
     if settings is None and not (own / OWN_SETTINGS).is_file():
         checkpoint = multi_vector_folder(resolved)
-    else:
-        checkpoint = None
-    if checkpoint is not None:
-        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
-        if kind_of(config) == "decoder":
-            raise ValueError("it is a decoder's late interaction; only encoders' are read")
-        late = load_multi_vector(checkpoint, place, precision)
-        steady_linears(late.model)
-        return late
+        if checkpoint is not None:
+            return _late_interaction(checkpoint, place, precision)
     base = base_of(own)
     if base:
         resolved = find_model(base)
@@ -77,6 +70,17 @@ def _load(
     else:
         assert isinstance(settings, DecoderSettings)
         backbone = DecoderBackbone.load(resolved, config, settings, place, precision, own)
+    steady_linears(backbone.model)
+    return backbone
+
+
+def _late_interaction(checkpoint: Path, device: torch.device, dtype: torch.dtype | str) -> Backbone:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    if kind_of(config) == "decoder":
+        raise ValueError("it is a decoder's late interaction; only encoders' are read")
+    backbone = load_multi_vector(checkpoint, device, dtype)
     steady_linears(backbone.model)
     return backbone
 

@@ -325,6 +325,15 @@ def test_pooled_tokens_are_refused(saved):
         BlockRanker.from_pretrained(str(folder), device="cpu")
 
 
+def test_a_decoder_is_refused(tmp_path):
+    folder = save_model(tmp_path, "Llama", "smollm2")
+    (folder / "config_sentence_transformers.json").write_text(
+        '{"model_type": "MultiVectorEncoder"}'
+    )
+    with pytest.raises(ValueError, match="a decoder's late interaction; only encoders' are read"):
+        BlockRanker.from_pretrained(str(folder), device="cpu")
+
+
 def test_it_is_not_trained_here(ranker):
     with pytest.raises(ValueError, match="train it with sentence-transformers"):
         ranker.backbone.model.train()
