@@ -20,7 +20,7 @@ from sentence_transformers.multi_vector_encoder.modules import (
 from sentence_transformers.sentence_transformer.modules import WordWeights
 from tokenizers import Tokenizer
 
-from rerank import BlockRanker
+from rerank import BlockRanker, PassageCache
 from rerank.prompt.multi_vector import QueryTruncatedWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* cut to")
@@ -191,12 +191,14 @@ def test_no_bit_depends_on_order_or_company(ranker):
             assert ranker.scores(query, [texts[n] for n in rows]) == [row[n] for n in rows]
 
 
-def test_a_cache_gives_the_same_scores(ranker):
-    cache = ranker.cache(TEXTS, bits=32)
-    assert cache.identity.tokens == {"head.0": (1, 16, "float32")}
-    for query in QUERIES:
-        found = {result.id: result.score for result in cache.rerank(query)}
-        assert [found[str(n)] for n in range(len(TEXTS))] == ranker.scores(query, TEXTS)
+def test_a_cache_gives_the_same_scores(ranker, tmp_path):
+    """In memory, and in a folder that is opened again."""
+    PassageCache.build(ranker, TEXTS, tmp_path / "cache", bits=32)
+    for kept in (ranker.cache(TEXTS, bits=32), PassageCache.open(ranker, tmp_path / "cache")):
+        assert kept.identity.tokens == {"head.0": (1, 16, "float32")}
+        for query in QUERIES:
+            found = {result.id: result.score for result in kept.rerank(query)}
+            assert [found[str(n)] for n in range(len(TEXTS))] == ranker.scores(query, TEXTS)
 
 
 def test_in_half_precision_scores_are_about_the_same(colbert, ranker):
