@@ -30,6 +30,8 @@ from retrieval.encoder import Encoder
 from retrieval.training.run import RECORD
 
 MEASURE, DEPTH = "nDCG@10", 100
+# Of what the folder says of its training.
+TOLD = ("source", "training_pairs", "held_out_queries", "steps")
 GARDEN = [Passage(plant, "", f"Sow {plant} in May.") for plant in ("beans", "leeks", "chard")]
 
 
@@ -75,13 +77,15 @@ def main() -> None:
     )
     gains = (after - before)[:, None]
     low, high = bootstrap_intervals(gains)
-    record = Path(arguments.trained) / RECORD
+    file = Path(arguments.trained) / RECORD
+    record = json.loads(file.read_text()) if file.is_file() else {}
     result = {
         **provenance(),
         "collection": Path(arguments.collection or "garden").name,
         "queries": len(queries),
         "passages": len(passages),
-        "training": json.loads(record.read_text()) if record.is_file() else None,
+        **{name: record[name] for name in TOLD if name in record},
+        **{f"held out, {name}": x["gain"] for name, x in record.get("gains", {}).items()},
         f"{MEASURE} before": float(before.mean()),
         f"{MEASURE} after": float(after.mean()),
         "gain": float(gains.mean()),
@@ -93,7 +97,7 @@ def main() -> None:
         print(json.dumps(result))
         return
     for name, value in result.items():
-        print(f"{name:<16} {value:.4f}" if isinstance(value, float) else f"{name:<16} {value}")
+        print(f"{name:<18} {value:.4f}" if isinstance(value, float) else f"{name:<18} {value}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ from retrieval.training.settings import TrainSettings
 from retrieval.training.split import split_pairs
 
 RECORD = "training.json"
-_PACKAGES = ("blockseek", "torch", "transformers", "sentence-transformers", "accelerate", "peft")
+_PACKAGES = (
+    "blockseek", "torch", "transformers", "sentence-transformers", "accelerate", "datasets", "peft",
+)  # fmt: skip
 _PASSAGES_AT_A_TIME = 2048
 
 
