@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from retrieval.encoder import Encoder
 from retrieval.training import run as training
-from retrieval.training.fit import check_installed
+from retrieval.training.fit import check_installed, fit
 from retrieval.training.run import Made, PairFile, train_encoder
 from retrieval.training.settings import TrainSettings
 
@@ -66,6 +66,19 @@ def test_the_same_run_gives_the_same_bytes(trained, garden, settings, tmp_path):
     first, second = (Path(x.out) / "model.safetensors" for x in (trained, again))
     assert first.read_bytes() == second.read_bytes()
     assert again.gains == trained.gains
+
+
+def test_prompts_are_read_before_texts(settings):
+    """As if they were spelled there, which is what an index does."""
+    texts = {"query": [f"sow {p}?" for p in PLANTS], "passage": [f"{p} in May" for p in PLANTS]}
+    prompts = {"query": "asked: ", "passage": "read: "}
+    spelled = {name: [prompts[name] + text for text in column] for name, column in texts.items()}
+    found = []
+    for columns, given in ((texts, prompts), (spelled, {})):
+        model = Encoder.load(settings.encoder, device="cpu").model
+        assert fit(model, columns, given, settings) == 3
+        found.append(model.state_dict())
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 
 def test_lora_changes_weights_by_its_rank_and_leaves_no_adapter(garden, settings, tmp_path):
