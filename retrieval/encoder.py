@@ -12,13 +12,13 @@ float32 search what passages in bfloat16 built.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from configs.formats.checks import check_queries
-from configs.formats.lines import parse_json
-from configs.models import MINILM, load_model, refuse_pickles
+from configs.models import MINILM, load_model
+from configs.modules import FILES_READ, check_modules
 from index.manifest.manifest import EncoderRecord
 from index.records import Passage
 
@@ -31,8 +31,6 @@ DTYPES = (FLOAT32, "float16", "bfloat16")
 _VALUES_PER_TENSOR = 64
 # A layer's states of more tokens than these do not stay in a core's cache until the next layer.
 _MOST_TOKENS_ON_CPU = 1024
-# What is fetched of a model on the hub: no pickles, no code.
-_FILES_READ = ["*.json", "*.txt", "*.safetensors", "*.model", "*.jinja"]
 
 
 class Encoder:
@@ -86,6 +84,11 @@ class Encoder:
                 raise ValueError(f"max_length is {max_length}, encoder {name!r} reads {limit}")
             model.max_seq_length = max_length
         return cls(name, model, batch_size, dtype)
+
+    @property
+    def model(self) -> "SentenceTransformer":
+        """The model underneath: whoever trains it makes a new `Encoder` of it, for the record."""
+        return self._model
 
     def encode_queries(self, queries: Iterable[str]) -> np.ndarray:
         """Unit vectors float32 [n, d] of `queries`; raises as `check_queries` for a bad one."""
@@ -164,7 +167,7 @@ def _sentence_transformer(resolved: str, device: str | None) -> "SentenceTransfo
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(resolved, allow_patterns=_FILES_READ))
+        folder = Path(snapshot_download(resolved, allow_patterns=FILES_READ))
     check_modules(folder)
     return SentenceTransformer(
         str(folder),
@@ -172,39 +175,6 @@ def _sentence_transformer(resolved: str, device: str | None) -> "SentenceTransfo
         trust_remote_code=False,
         model_kwargs={"use_safetensors": True},
     )
-
-
-def check_modules(folder: Path) -> None:
-    """Check what `modules.json` names, if there is one, before anything of it is loaded.
-
-    Raises `ValueError` for a class that is not sentence-transformers' own, a folder outside the
-    model's, and weights that are pickles.
-    """
-    path = folder / "modules.json"
-    if not path.is_file():
-        return
-    try:
-        modules = [(str(each["type"]), str(each["path"])) for each in _json(path)]
-    except (KeyError, TypeError):
-        raise ValueError(f"{path} is no list of modules, each with a type and a path") from None
-    for kind, name in modules:
-        if not kind.startswith("sentence_transformers."):
-            raise ValueError(
-                f"{path} names the class {kind!r}, which is not sentence-transformers' own: "
-                f"reading the model would run a stranger's code"
-            )
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"{path} names the folder {name!r}, which leads out of the model's")
-        inner = (folder / name).rglob("*") if name else ()
-        for place in (folder / name, *inner):
-            refuse_pickles(place)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return parse_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _fingerprint(model: "SentenceTransformer") -> str:

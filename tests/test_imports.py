@@ -37,7 +37,8 @@ ROOMS = {
     "rerank": {
         "settings": set(),
         "warned": set(),
-        "prompt": {"settings"},
+        # A late-interaction checkpoint cuts long queries, which is not to go unsaid.
+        "prompt": {"settings", "warned"},
         "examples": {"prompt"},
         "backbones": {"settings", "prompt"},
         "answers": {"settings", "prompt", "backbones"},
@@ -51,7 +52,10 @@ ROOMS = {
             "prompt", "backbones", "scoring", "cache", "cascade", "documents", "highlights",
             "warned",
         },
-        "interfaces": {"prompt", "scoring", "cache", "highlights", "ranker", "warned"},
+        # An export reads a model's weights.
+        "interfaces": {
+            "prompt", "backbones", "scoring", "cache", "highlights", "ranker", "warned",
+        },
         "training": {"settings", "prompt", "examples", "backbones", "scoring", "ranker"},
         "commands": {
             "settings", "prompt", "examples", "heads", "cache", "documents", "answers",

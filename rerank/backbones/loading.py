@@ -14,11 +14,12 @@ from configs.models import find_model, load_model, refuse_pickles
 from kernels import steady_linears
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.encoder import EncoderBackbone
+from rerank.backbones.multi_vector_checkpoint import load_multi_vector, multi_vector_folder
 from rerank.backbones.protocol import Backbone
 from rerank.settings.common import RankerSettings
 from rerank.settings.decoder import DecoderSettings
 from rerank.settings.encoder import EncoderSettings
-from rerank.settings.reading import base_of, settings_for
+from rerank.settings.reading import OWN_SETTINGS, base_of, settings_for
 
 
 def load_backbone(
@@ -47,7 +48,13 @@ def _load(
 ) -> Backbone:
     from transformers import AutoConfig
 
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = dtype_of(dtype, place)
     own = Path(resolved)
+    if settings is None and not (own / OWN_SETTINGS).is_file():
+        checkpoint = multi_vector_folder(resolved)
+        if checkpoint is not None:
+            return _late_interaction(checkpoint, place, precision)
     base = base_of(own)
     if base:
         resolved = find_model(base)
@@ -57,14 +64,23 @@ def _load(
     settings = settings or settings_for(name, str(own), kind)
     if settings.backbone != kind:
         raise ValueError(f"its settings say {settings.backbone}, and it is a {kind}")
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    precision = dtype_of(dtype, place)
     backbone: Backbone
     if isinstance(settings, EncoderSettings):
         backbone = EncoderBackbone.load(resolved, config, settings, place, precision, own)
     else:
         assert isinstance(settings, DecoderSettings)
         backbone = DecoderBackbone.load(resolved, config, settings, place, precision, own)
+    steady_linears(backbone.model)
+    return backbone
+
+
+def _late_interaction(checkpoint: Path, device: torch.device, dtype: torch.dtype | str) -> Backbone:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    if kind_of(config) == "decoder":
+        raise ValueError("it is a decoder's late interaction; only encoders' are read")
+    backbone = load_multi_vector(checkpoint, device, dtype)
     steady_linears(backbone.model)
     return backbone
 

@@ -13,12 +13,14 @@ import torch
 
 from configs.formats.checks import query_name
 from kernels import BlockLayout, RequestBlocks
+from rerank.prompt.multi_vector import scoring_passage, scoring_query
 from rerank.prompt.spelled_tokens import BlockTokens as BlockTokens
 from rerank.prompt.spelled_tokens import as_text, special_ids, spelled
 from rerank.prompt.template import Given, PromptTexts
 from rerank.prompt.windows import in_windows
 from rerank.prompt.words import NO_WORD, word_keys
 from rerank.settings.common import RankerSettings
+from rerank.settings.multi_vector import MultiVectorSettings
 
 # Matrix products of fewer rows take another code path on CPU, whose last bits differ; padding
 # the pack keeps a lone short prompt equal, bit for bit, to the same prompt in company.
@@ -111,20 +113,26 @@ def tokenize(
         instruction = next(blocks)
         passages = [next(blocks) for _ in prompt.passages]
         query = next(blocks)
+        if isinstance(settings, MultiVectorSettings):
+            query = scoring_query(query, settings)
         if len(query.ids) > settings.max_query_tokens:
             raise ValueError(
                 f"{name} has {len(query.ids)} tokens with its template, the limit is "
                 f"{settings.max_query_tokens}: shorten it, or raise max_query_tokens"
             )
         read = [in_windows(block, settings) for block in passages]
-        pairs = zip(passages, read, strict=True)
+        truncated = sum(
+            whole.text_tokens > kept.text_tokens for whole, kept in zip(passages, read, strict=True)
+        )
+        if isinstance(settings, MultiVectorSettings):
+            read = [scoring_passage(block, settings) for block in read]
         tokens.append(
             PromptTokens(
                 instruction=instruction,
                 passages=read,
                 query=query,
                 signal=_signal(settings, query, prompt.query_span, name),
-                truncated=sum(whole.text_tokens > kept.text_tokens for whole, kept in pairs),
+                truncated=truncated,
             )
         )
     return tokens
@@ -149,6 +157,8 @@ def _signal(
     settings: RankerSettings, query: BlockTokens, span: tuple[int, int], name: str
 ) -> list[int]:
     """The signal tokens' places in the query block."""
+    if isinstance(settings, MultiVectorSettings):
+        return [place for place, special in enumerate(query.special) if not special]
     if settings.signal == "last":
         return list(range(max(0, len(query.ids) - settings.signal_tokens), len(query.ids)))
     start, end = span
