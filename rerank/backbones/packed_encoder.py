@@ -1,7 +1,7 @@
-"""The forward pass of a BERT on a CPU: its layers in tiles of rows, its weights laid out once.
+"""The forward pass of a BERT in bf16 on a CPU: layers in tiles of rows, weights laid out once.
 
 Enters: an encoder and a packed row. Leaves: its last hidden states, or None where the encoder has
-to run as it is: in training, on a GPU, of another shape.
+to run as it is: in training, in another dtype, on a GPU, of another shape.
 
     PackedEncoder().states(model, input_ids, positions, context)  # [T, d]
 """
@@ -32,17 +32,18 @@ class PackedEncoder:
     ) -> torch.Tensor | None:
         """The last hidden states [T, d] of `model` for tokens int64 [T] at `positions` int64 [T].
 
-        None where gradients or autocast are on, or `model` is not a plain BERT on a CPU.
+        None where gradients or autocast are on, or `model` is not a plain BERT in bf16 on a CPU
+        that has units for it.
         """
         if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not _is_plain(model):
             return None
-        self._pack(model)
+        layers = self._pack(model)
         (states,) = model.embeddings(input_ids=input_ids[None], position_ids=positions[None])
         width = states.shape[-1]
-        qkv = project(states, self._layers[0].inward, 3 * width)
-        followers = [*(layer.inward for layer in self._layers[1:]), None]
+        qkv = project(states, layers[0].inward, 3 * width)
+        followers = [*(layer.inward for layer in layers[1:]), None]
         for number, (module, layer, following) in enumerate(
-            zip(model.encoder.layer, self._layers, followers, strict=True)
+            zip(model.encoder.layer, layers, followers, strict=True)
         ):
             attention = module.attention.self
             size = attention.attention_head_size
@@ -52,12 +53,13 @@ class PackedEncoder:
             encoder_rows(attended, states, layer, following, qkv)
         return states
 
-    def _pack(self, model: Any) -> None:
+    def _pack(self, model: Any) -> list[EncoderLayer]:
         weights = [x for layer in model.encoder.layer for x in _tensors(layer)]
         version = tuple((x.data_ptr(), 0 if x.is_inference() else x._version) for x in weights)
         if version != self._version:
             self._layers = [_packed(layer) for layer in model.encoder.layer]
             self._version = version
+        return self._layers
 
 
 def _is_plain(model: Any) -> bool:

@@ -9,25 +9,24 @@ from kernels.encoder_rows import EncoderLayer, encoder_rows, project
 from kernels.packed_linear import TILE_ROWS, PackedLinear, can_pack
 
 WIDTH, WIDE = 96, 1536
-DTYPES = [torch.float32, torch.bfloat16]
+DTYPE = torch.bfloat16
 ROWS = 2 * TILE_ROWS + 40
 
+pytestmark = pytest.mark.skipif(not can_pack(DTYPE), reason="no packed products on this CPU")
 
-@pytest.fixture(params=DTYPES, ids=str)
-def made(request):
+
+@pytest.fixture
+def made():
     """A random layer as torch's modules and as packed, and inputs."""
-    dtype = request.param
-    if not can_pack(dtype):
-        pytest.skip(f"this CPU has no packed products in {dtype}")
     torch.manual_seed(0)
     shapes = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, WIDE), (WIDE, WIDTH)]
-    linears = [nn.Linear(*shape).to(dtype) for shape in shapes]
-    norms = [nn.LayerNorm(WIDTH).to(dtype) for _ in range(2)]
+    linears = [nn.Linear(*shape).to(DTYPE) for shape in shapes]
+    norms = [nn.LayerNorm(WIDTH).to(DTYPE) for _ in range(2)]
     for norm in norms:
         nn.init.normal_(norm.weight, 1.0, 0.2)
     inward, outward, up, down = (PackedLinear(x.weight, x.bias) for x in linears)
     layer = EncoderLayer(inward, outward, norms[0], up, down, norms[1])
-    attended, states = (torch.randn(ROWS, WIDTH).to(dtype) for _ in range(2))
+    attended, states = (torch.randn(ROWS, WIDTH).to(DTYPE) for _ in range(2))
     with torch.inference_mode():
         yield linears, norms, layer, attended, states
 
@@ -51,8 +50,7 @@ def test_a_layer_is_what_its_definition_says(made):
         after = second(down(F.gelu(up(a))) + a)
         return after.double(), inward(after).double()
 
-    dtype = states.dtype
-    plain = wanted(dtype)
+    plain = wanted(DTYPE)
     for got, low, exact in zip(found, plain, wanted(torch.float64), strict=True):
         own = (low - exact).norm() / exact.norm()
         assert (got.double() - exact).norm() / exact.norm() <= 1.5 * own + 1e-6
@@ -83,8 +81,7 @@ def test_project_is_the_product(made):
     linears, _, layer, _, states = made
     found = project(states, layer.inward, 3 * WIDTH)
     exact = F.linear(states.double(), linears[0].weight.double(), linears[0].bias.double())
-    tolerance = {torch.float32: 1e-6, torch.bfloat16: 4e-3}[states.dtype]
-    assert (found - exact).norm() <= tolerance * exact.norm()
+    assert (found - exact).norm() <= 4e-3 * exact.norm()
 
 
 def test_no_rows(made):
