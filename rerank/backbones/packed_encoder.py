@@ -17,14 +17,13 @@ from kernels.encoder_rows import EncoderLayer, encoder_rows, project
 from kernels.packed_linear import PackedLinear, can_pack
 from rerank.backbones.block_interface import BlockContext
 
-_Version = tuple[tuple[int, int], ...]
-
 
 class PackedEncoder:
     """A model's packed weights, made at first use and again when the model's own have changed."""
 
     def __init__(self) -> None:
-        self._version: _Version = ()
+        self._versions: list[tuple[int, int]] = []
+        self._weights: list[torch.Tensor] = []
         self._layers: list[EncoderLayer] = []
 
     def states(
@@ -55,10 +54,12 @@ class PackedEncoder:
 
     def _pack(self, model: Any) -> list[EncoderLayer]:
         weights = [x for layer in model.encoder.layer for x in _tensors(layer)]
-        version = tuple((x.data_ptr(), 0 if x.is_inference() else x._version) for x in weights)
-        if version != self._version:
+        versions = [(x.data_ptr(), 0 if x.is_inference() else x._version) for x in weights]
+        if versions != self._versions:
             self._layers = [_packed(layer) for layer in model.encoder.layer]
-            self._version = version
+            # Held, so that no other tensor comes to lie at the same address.
+            self._weights = [x.detach() for x in weights]
+            self._versions = versions
         return self._layers
 
 
@@ -73,7 +74,9 @@ def _is_plain(model: Any) -> bool:
         return False
     linears = [linear for layer in model.encoder.layer for linear in _linears(layer)]
     # An adapter takes its layer's place, and a quantised layer has no such weight.
-    return all(type(x) in (nn.Linear, SteadyLinear) and x.bias is not None for x in linears)
+    return bool(linears) and all(
+        type(x) in (nn.Linear, SteadyLinear) and x.bias is not None for x in linears
+    )
 
 
 def _linears(layer: Any) -> Iterator[Any]:

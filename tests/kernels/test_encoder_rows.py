@@ -15,9 +15,11 @@ ROWS = 2 * TILE_ROWS + 40
 pytestmark = pytest.mark.skipif(not can_pack(DTYPE), reason="no packed products on this CPU")
 
 
-@pytest.fixture
-def made():
+@pytest.fixture(params=["as this CPU adds", "all products of one number of rows"])
+def made(request, monkeypatch):
     """A random layer as torch's modules and as packed, and inputs."""
+    if request.param.startswith("all"):
+        monkeypatch.setattr("kernels.packed_linear.adds_alike", lambda _: False)
     torch.manual_seed(0)
     shapes = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, WIDE), (WIDE, WIDTH)]
     linears = [nn.Linear(*shape).to(DTYPE) for shape in shapes]
