@@ -6,9 +6,9 @@ mean over collections.
 
     python benchmarks/precision.py noveleval trec_dl19 --queries 20
 
-A query's list are its judged passages (`--most`, evenly spread over the grades' order), filled up
-with those judged for the queries after it where they are fewer: most collections judge only what
-is relevant.
+A query's list are its judged passages, `--most` of them evenly spread from the highest grade to the
+lowest, filled up with those judged for the queries after it where they are fewer: most collections
+judge only what is relevant.
 """
 
 from __future__ import annotations

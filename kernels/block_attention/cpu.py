@@ -1,6 +1,6 @@
 """Block attention on the CPU: equal shapes through torch's flash attention, bits that stay put.
 
-In and out as `kernels.block_attention`, plus `backward`. Blocks are copied into zero-padded chunks
+In and out as `kernels.block_attention`, plus `backward`. Blocks are copied into padded chunks
 of one shape (`cpu_plan`), a few thousand tokens at a time, so extra memory does not grow with the
 batch and no mask is larger than one block's. torch's kernel computes every (block, head) alone,
 which makes a passage's bits independent of its neighbours. A query row is computed per block and
