@@ -9,11 +9,14 @@ times taken one after the other, so that a machine that is busy now and then is 
 time, all threads together, is told beside the clock's. Memory is the most that the process has held
 so far (N grows) above what it held when its model was loaded.
 
+`--before FOLDER` adds our reranker as it is in another checkout of this repository.
+
     python benchmarks/rerank.py --quick --json
 """
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -25,7 +28,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 # This file is called as the package it measures, and its folder comes first otherwise.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+# A worker may be told to measure another checkout's packages.
+sys.path.insert(
+    0, os.environ.get("BLOCKSEEK_MEASURED_ROOT") or str(Path(__file__).resolve().parent.parent)
+)
 
 import numpy as np
 import torch
@@ -49,6 +55,8 @@ class Plan(NamedTuple):
 
 PLAN = Plan((10, 50, 100, 200, 500), 100, 5, 500)
 QUICK = Plan((10, 25, 50), 60, 3, 25)
+# Our reranker of another checkout.
+BEFORE = "before"
 # A call that takes so much CPU is not repeated.
 LONG_CPU_MS = 30_000
 
@@ -58,11 +66,11 @@ def held_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def work(system: str, model: str) -> None:
+def work(system: str, model: str, dtype: str) -> None:
     """A worker: a line {count, mean_tokens} in, one call, a line {ms, cpu_ms, peak_mb} out."""
     quiet()
     torch.manual_seed(0)
-    prepare = SYSTEMS[system](model, "cpu", "float32")
+    prepare = SYSTEMS[system](model, "cpu", dtype)
     prepare(make_passages(4, 8))()
     loaded = held_mb()
 
@@ -84,12 +92,13 @@ def work(system: str, model: str) -> None:
 
 
 class Worker:
-    """The process that one system runs in."""
+    """The process that one system runs in, by the packages of `root` ("": those beside this)."""
 
-    def __init__(self, system: str, model: str) -> None:
-        command = [sys.executable, __file__, "--worker", system, "--model", model]
+    def __init__(self, system: str, model: str, dtype: str, root: str = "") -> None:
+        command = [sys.executable, __file__, "--worker", system, "--model", model, "--dtype", dtype]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, **pipes, text=True, env=os.environ | {"BLOCKSEEK_MEASURED_ROOT": root}
         )
         self.loaded_mb: float = self._answer()["loaded_mb"]
 
@@ -115,14 +124,19 @@ class Worker:
         return answer
 
 
-def measure(plan: Plan, model: str, systems: Sequence[str]) -> dict[str, Any]:
+def measure(
+    plan: Plan, model: str, systems: Sequence[str], dtype: str, before: str = ""
+) -> dict[str, Any]:
     """Times, memory and ratios of every system at every N."""
     from rerank import BlockRanker
 
     counter = BlockRanker.from_pretrained(model, "cpu")
     tokens = {n: sum(counter.token_counts(make_passages(n, plan.mean_tokens))) for n in plan.counts}
     del counter
-    workers = {system: Worker(system, model) for system in systems}
+    workers = {system: Worker(system, model, dtype) for system in systems}
+    if before:
+        workers[BEFORE] = Worker("ours", model, dtype, before)
+    systems = list(workers)
     times: Times = {system: {} for system in systems}
     cpu_times: Times = {system: {} for system in systems}
     peaks: dict[str, dict[int, float]] = {system: {} for system in systems}
@@ -144,7 +158,7 @@ def measure(plan: Plan, model: str, systems: Sequence[str]) -> dict[str, Any]:
         worker.close()
     return {
         "model": model,
-        "dtype": "float32",
+        "dtype": dtype,
         "passage_tokens": tokens,
         "ms": medians(times),
         "cpu_ms": medians(cpu_times),
@@ -165,7 +179,7 @@ def ratios(times: Times) -> dict[str, dict[int, float]]:
     """How many times longer a peer takes than one of ours: the median over rounds."""
     found: dict[str, dict[int, float]] = {}
     for own in ("ours", "cached"):
-        for peer in ("cross-encoder", "full"):
+        for peer in ("cross-encoder", "full", BEFORE):
             both = set(times.get(own, {})) & set(times.get(peer, {}))
             for n in sorted(both):
                 rounds = zip(times[peer][n], times[own][n], strict=False)
@@ -220,16 +234,18 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", help="numbers of passages")
     parser.add_argument("--rounds", type=int, help="timed calls each")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--before", default="", metavar="FOLDER", help="another checkout")
     parser.add_argument("--worker", choices=list(SYSTEMS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(arguments.worker, arguments.model)
+        work(arguments.worker, arguments.model, arguments.dtype)
         return
     plan = QUICK if arguments.quick else PLAN
     plan = plan._replace(
         counts=tuple(arguments.counts or plan.counts), rounds=arguments.rounds or plan.rounds
     )
-    result = measure(plan, arguments.model, arguments.systems)
+    result = measure(plan, arguments.model, arguments.systems, arguments.dtype, arguments.before)
     result = {**provenance(), **result}
     if arguments.json:
         print(json.dumps(result))

@@ -43,7 +43,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     rows = x.reshape(-1, x.shape[-1])
     if x.dtype != torch.bfloat16:
         result = _of_enough_rows(rows, weight, bias)
-    elif x.shape[-1] <= _AMX_INPUTS and _has_amx():
+    elif adds_alike(x.shape[-1]):
         result = F.linear(rows, weight, bias)
     else:
         result = _of_equal_pieces(rows, weight, bias)
@@ -65,8 +65,13 @@ def steady_linears(model: nn.Module) -> None:
             module.__class__ = SteadyLinear
 
 
+def adds_alike(inputs: int) -> bool:
+    """Whether a bf16 product of so many inputs adds up a row alike, whatever the number of rows."""
+    return inputs <= _AMX_INPUTS and has_amx()
+
+
 @cache
-def _has_amx() -> bool:
+def has_amx() -> bool:
     """Whether bf16 products run on the CPU's matrix unit."""
     told = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(told and told() and torch.backends.mkldnn.is_available())

@@ -3,7 +3,7 @@
 In: the head size, the dtype, the query heads of a key head, and the bytes of shared memory that a
 block may use. Out: a `Tile`, or None where none fits. Nothing here knows Triton or a device.
 
-    forward_tile(128, torch.bfloat16, group=4, shared=232_448)  # Tile(128, 64, 128, 8, 3)
+    forward_tile(128, torch.bfloat16, group=4, shared=232_448)  # Tile(128, 32, 128, 4, 4)
 
 What a kernel keeps in shared memory are the operands of its matrix products: those it holds all
 along, and `num_stages` copies of those it streams through. `tests/kernels/test_triton_compiles.py`
@@ -46,12 +46,16 @@ def power_of_two(least: int) -> int:
 
 @lru_cache
 def forward_tile(D: int, dtype: torch.dtype, group: int, shared: int) -> Tile | None:
-    """Block attention: queries are held; keys and values stream."""
+    """Block attention: queries are held; keys and values stream.
+
+    In 16 bits and for heads of 32 and 128 the tiles are the fastest seen on an H100 for blocks of
+    100 tokens. They do not follow the blocks' lengths: a row's bits would change with its company.
+    """
     if dtype.itemsize == 4:
         preferred = Tile(64, 32, _padded(D), 4, 2)
     elif D <= _WHOLE_HEAD:
-        # Blocks of about 100 keys waste little of 64.
-        preferred = Tile(128, 64, _padded(D), 4 if D <= 64 else 8, 3)
+        # Grouped heads fill a tile with fewer tokens; blocks of about 100 keys waste little of 32.
+        preferred = Tile(64 if group == 1 else 128, 32, _padded(D), 4, 4)
     else:
         preferred = Tile(64, 64, _padded(D), 8, 2)
     return _first_that_fits(preferred, group, dtype, shared, attention_bytes)

@@ -1,6 +1,6 @@
 """Block attention on the CPU: equal shapes through torch's flash attention, bits that stay put.
 
-In and out as `kernels.block_attention`, plus `backward`. Blocks are copied into zero-padded chunks
+In and out as `kernels.block_attention`, plus `backward`. Blocks are copied into padded chunks
 of one shape (`cpu_plan`), a few thousand tokens at a time, so extra memory does not grow with the
 batch and no mask is larger than one block's. torch's kernel computes every (block, head) alone,
 which makes a passage's bits independent of its neighbours. A query row is computed per block and
@@ -17,9 +17,10 @@ from itertools import groupby
 
 import torch
 
-from kernels.block_attention.cpu_plan import Chunk, QueryTile, attention_plan
+from kernels.block_attention.cpu_plan import Chunk, QueryTile, Reads, attention_plan
 from kernels.exact import exact_logsumexp, exact_sum
 from kernels.layout import BlockLayout, Span
+from kernels.linear import has_amx
 from kernels.padding import Tokens, gather, scatter_add, wide_dtype
 from kernels.threads import in_threads
 
@@ -51,8 +52,8 @@ def forward(
         outputs = (o[:, heads], lse[heads])
         tasks.append(partial(query_rows, q[:, heads], sources, plan.tiles, scale, *outputs))
     # Long ones first, so that no thread starts one when the others are done.
-    for chunk in reversed(plan.local):
-        tasks.append(partial(_local_rows, q, k, v, chunk, scale, o, lse))
+    for chunk, reads in zip(reversed(plan.local), reversed(plan.reads), strict=True):
+        tasks.append(partial(_local_rows, q, k, v, chunk, reads, scale, o, lse))
     for _ in in_threads(lambda task: task(), tasks):
         pass
     return o, lse
@@ -112,12 +113,28 @@ def _local_rows(
     k: torch.Tensor,
     v: torch.Tensor,
     chunk: Chunk,
+    reads: Reads,
     scale: float,
     o: torch.Tensor,
     lse: torch.Tensor,
 ) -> None:
     """Fill the rows of a chunk of instruction and passage blocks."""
-    part, part_lse = _attend(q, k, v, chunk, scale)
+    # The matrix unit takes bf16 and adds in fp32; nothing else here is rounded to fewer bits.
+    dtype = q.dtype if q.dtype == torch.bfloat16 and has_amx() else wide_dtype(q.dtype)
+
+    def read(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        tokens = x.index_select(0, index).to(dtype)
+        return tokens.unflatten(0, (len(chunk.items), -1)).transpose(1, 2)
+
+    part, part_lse = _flash(
+        read(q, reads.rows),
+        read(k, reads.keys),
+        read(v, reads.keys),
+        0.0,
+        False,
+        attn_mask=_mask(chunk, dtype),
+        scale=scale,
+    )
     for index, item in enumerate(chunk.items):
         start, end = item.rows
         o[start:end] = part[index, :, : end - start].transpose(0, 1)

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+import torch
+
 from kernels.layout import BlockLayout, Span, pieces
 
 _ROUND = 16
@@ -70,10 +72,24 @@ def query_tiles(items: Sequence[Item]) -> tuple[QueryTile, ...]:
     )
 
 
+class Reads(NamedTuple):
+    """The tokens that a chunk's items read: int64 [n * row_pad] and [n * key_pad].
+
+    Behind an item's own, its last token is repeated: no other item's is ever read.
+    """
+
+    rows: torch.Tensor
+    keys: torch.Tensor
+
+
 class Plan(NamedTuple):
-    """`local`: instruction and passage rows. `query`: query rows per block, merged by `tiles`."""
+    """`local`: instruction and passage rows, by `reads`. `query`: query rows per block.
+
+    The latter are merged by `tiles`.
+    """
 
     local: tuple[Chunk, ...]
+    reads: tuple[Reads, ...]
     query: tuple[Chunk, ...]
     tiles: tuple[QueryTile, ...]
 
@@ -120,7 +136,34 @@ def _build(layout: BlockLayout, causal: bool) -> Plan:
             others = (spans.instruction, *spans.passages)
             query += [Item(rows, _NONE, span) for span in others if span.length]
             query.append(own_query_item(rows, spans.query, causal))
-    return Plan(chunked(local), chunked(query), query_tiles(query))
+    chunks = chunked(local)
+    reads = tuple(_reads(chunk) for chunk in chunks)
+    return Plan(chunks, reads, chunked(query), query_tiles(query))
+
+
+def _reads(chunk: Chunk) -> Reads:
+    none = [_NONE] * len(chunk.items)
+    rows = _repeated(none, [item.rows for item in chunk.items], chunk.row_pad)
+    keys = ([item.prefix for item in chunk.items], [item.own for item in chunk.items])
+    if keys[0] == none and all(item.own == item.rows for item in chunk.items):
+        return Reads(rows, rows)
+    return Reads(rows, _repeated(*keys, chunk.key_pad))
+
+
+def _repeated(first: Sequence[Span], second: Sequence[Span], pad: int) -> torch.Tensor:
+    """int64 [n * pad]: the tokens of each pair of spans, and the last of them again."""
+    place = torch.arange(pad)
+    start, length, then, end = (
+        torch.tensor(numbers)[:, None]
+        for numbers in (
+            [span.start for span in first],
+            [span.length for span in first],
+            [span.start for span in second],
+            [span.end for span in second],
+        )
+    )
+    behind = torch.minimum(then + place - length, end - 1)
+    return torch.where(place < length, start + place, behind).flatten()
 
 
 def own_query_item(rows: Span, query: Span, causal: bool) -> Item:

@@ -16,6 +16,7 @@ from rerank.backbones.block_interface import BlockContext, no_interface, registe
 from rerank.backbones.late_interaction import LateInteraction, pooled
 from rerank.backbones.lexical import Lexical
 from rerank.backbones.low_rank import add_update
+from rerank.backbones.packed_encoder import PackedEncoder
 from rerank.backbones.passage_states import PassageStates, head_name
 from rerank.backbones.protocol import Prior, Readout, ScoringHeads, signal_shares
 from rerank.prompt.packing import PackedPrompts
@@ -41,6 +42,7 @@ class EncoderBackbone:
         self.late_interaction = late_interaction
         self.tokenizer = tokenizer
         self.model = model
+        self._packed = PackedEncoder()
         self.device = model.device
         self.pad_id = tokenizer.pad_token_id or 0
         # A query that is read alone starts where a text of its own starts.
@@ -107,16 +109,20 @@ class EncoderBackbone:
         read all blocks as one text.
         """
         context = BlockContext(prompts.layout, causal=False)
-        output = self.model(
-            input_ids=prompts.input_ids[None],
-            position_ids=self.positions(prompts)[None],
-            block_context=context,
-        )
+        positions = self.positions(prompts)
+        states = self._packed.states(self.model, prompts.input_ids, positions, context)
+        if states is None:
+            output = self.model(
+                input_ids=prompts.input_ids[None],
+                position_ids=positions[None],
+                block_context=context,
+            )
+            states = output.last_hidden_state[0]
         if not context.layers:
             raise ValueError(no_interface(self.model))
-        hidden = F.normalize(output.last_hidden_state[0].float(), dim=-1)
+        hidden = F.normalize(states.float(), dim=-1)
         if self.late_interaction is not None:
-            readout = self._late_readout(hidden, output.last_hidden_state[0], prompts)
+            readout = self._late_readout(hidden, states, prompts)
         else:
             weights = signal_shares(prompts)[None]
             keys = hidden[:, None]

@@ -76,7 +76,7 @@ def test_rows_places_and_threads_change_no_bit(in_one_thread, layer, rows, place
 
 def test_a_row_has_the_same_bits_anywhere_in_a_tile(monkeypatch):
     """Every place of several tiles, for sums that are not one product of all rows."""
-    monkeypatch.setattr(importlib.import_module("kernels.linear"), "_has_amx", lambda: False)
+    monkeypatch.setattr(importlib.import_module("kernels.linear"), "has_amx", lambda: False)
     for inputs in (64, 1536):
         x = torch.randn(1, inputs).bfloat16().expand(600, -1)
         weight = torch.randn(64, inputs).bfloat16()

@@ -31,9 +31,9 @@ FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 def test_the_preferred_tiles_where_everything_fits():
     """On an H100 no ordinary head is given less than it was tuned with."""
     for dtype in (BF16, FP16):
-        assert forward_tile(32, dtype, 1, H100) == Tile(128, 64, 32, 4, 3)
-        assert forward_tile(64, dtype, 3, H100) == Tile(128, 64, 64, 4, 3)
-        assert forward_tile(128, dtype, 4, H100) == Tile(128, 64, 128, 8, 3)
+        assert forward_tile(32, dtype, 1, H100) == Tile(64, 32, 32, 4, 4)
+        assert forward_tile(64, dtype, 3, H100) == Tile(128, 32, 64, 4, 4)
+        assert forward_tile(128, dtype, 4, H100) == Tile(128, 32, 128, 4, 4)
         assert forward_tile(256, dtype, 4, H100) == Tile(64, 64, 256, 8, 2)
         assert backward_tile(128, dtype, 4, H100) == Tile(64, 64, 128, 4, 2)
         assert backward_tile(256, dtype, 4, H100) == Tile(32, 32, 256, 4, 1)
