@@ -37,7 +37,8 @@ ROOMS = {
     "rerank": {
         "settings": set(),
         "warned": set(),
-        "prompt": {"settings"},
+        # It is prompts that cut passages, and the caller that is told.
+        "prompt": {"settings", "warned"},
         "examples": {"prompt"},
         "backbones": {"settings", "prompt"},
         "answers": {"settings", "prompt", "backbones"},
@@ -49,7 +50,6 @@ ROOMS = {
         "cascade": {"prompt", "warned"},
         "ranker": {
             "prompt", "backbones", "scoring", "cache", "cascade", "documents", "highlights",
-            "warned",
         },
         "interfaces": {"prompt", "scoring", "cache", "highlights", "ranker", "warned"},
         "training": {"settings", "prompt", "examples", "backbones", "scoring", "ranker"},
