@@ -33,7 +33,8 @@ from rerank.prompt.parts import batched, in_parts
 from rerank.prompt.requests import prompts_of
 from rerank.prompt.template import fill
 from rerank.scoring.calibration import calibrated, content_free_texts, with_passages_of
-from rerank.scoring.coverage import Covered, Target, covered_scores
+from rerank.scoring.coverage import Covered, covered_scores
+from rerank.scoring.coverage_target import Target
 from rerank.scoring.groups import grouped_scores
 from rerank.scoring.probability import probabilities
 from rerank.scoring.scores import LogSums, log_sums, passage_scores, with_unread_last

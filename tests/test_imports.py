@@ -54,7 +54,7 @@ ROOMS = {
         "interfaces": {"prompt", "scoring", "cache", "highlights", "ranker", "warned"},
         "training": {"settings", "prompt", "examples", "backbones", "scoring", "ranker"},
         "commands": {
-            "settings", "prompt", "examples", "heads", "cache", "documents", "answers",
+            "settings", "prompt", "examples", "scoring", "heads", "cache", "documents", "answers",
             "highlights", "ranker", "interfaces", "training",
         },
     },

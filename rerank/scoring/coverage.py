@@ -20,56 +20,17 @@ of their own: their states of the lower layers are not kept.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
-from configs.formats.checks import check_count
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.protocol import Backbone, Readout, packed_for
 from rerank.prompt.packing import PackedPrompts, PromptTokens
 from rerank.prompt.parts import batched
+from rerank.scoring.coverage_target import Target
 from rerank.scoring.groups import grouped_scores, shared_out
 from rerank.scoring.scores import LogSums, log_sums, passage_scores
 
 Read = Callable[[Sequence[PromptTokens]], list[list[float]]]
-
-
-class Target(NamedTuple):
-    """What is read to the end: a `share` of the estimated mass, or a number of `passages`."""
-
-    share: float | None
-    passages: int | None
-
-    @classmethod
-    def of(cls, coverage: float | None, passages: int | None) -> "Target | None":
-        """The target of a call's arguments; raises `TypeError` or `ValueError` for bad ones."""
-        if coverage is None and passages is None:
-            return None
-        if coverage is not None and passages is not None:
-            raise ValueError("coverage and coverage_passages: give one of them")
-        if passages is not None:
-            check_count("coverage_passages", passages)
-        elif isinstance(coverage, bool) or not isinstance(coverage, int | float):
-            raise TypeError(f"coverage is {coverage!r:.80}, wanted a number")
-        elif not 0 < coverage <= 1:
-            raise ValueError(f"coverage is {coverage!r:.80}, wanted above 0 and at most 1")
-        return cls(coverage, passages)
-
-    def chosen(self, masses: Sequence[float]) -> list[int]:
-        """The places of the fewest of `masses` that reach the target, in their order.
-
-        All where the share is 1, or where nothing has any mass. What equals the last one that is
-        needed is chosen too.
-        """
-        ordered = sorted(masses, reverse=True)
-        wanted = len(ordered)
-        if self.passages is not None:
-            wanted = min(self.passages, wanted)
-        elif self.share is not None and self.share < 1:
-            enough = self.share * math.fsum(masses)
-            reached = (n for n, sum_ in enumerate(accumulate(ordered), 1) if sum_ >= enough > 0)
-            wanted = next(reached, wanted)
-        return [place for place, mass in enumerate(masses) if mass >= ordered[wanted - 1]]
 
 
 class Covered(NamedTuple):

@@ -1,6 +1,7 @@
 """Coverage: who is read to the end, what that saves, and how read and estimated scores join."""
 
 import itertools
+import json
 import math
 import random
 from dataclasses import replace
@@ -19,13 +20,16 @@ from rerank_cases import (
     scores,
 )
 
+from configs.command import run_command
 from configs.settings import read_mapping
 from rerank import BlockRanker
+from rerank.__main__ import make_parser
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.prompt.candidates import as_candidates
 from rerank.prompt.packing import BlockTokens
 from rerank.prompt.template import fill
-from rerank.scoring.coverage import Target, covered_scores, joined
+from rerank.scoring.coverage import covered_scores, joined
+from rerank.scoring.coverage_target import Target
 from rerank.scoring.scores import passage_scores
 
 WORDS = ["faust", "pear", "goethe", "rain", "tragedy", "weimar", "novel", "wrote", "water"]
@@ -311,3 +315,31 @@ def test_who_cannot_cover_says_so(llama, minilm_ranker):
     cache = minilm_ranker.cache(["A pear."])
     with pytest.raises(ValueError, match="coverage with a cache"):
         minilm_ranker.rerank(QUERY, ["A pear."], cache=cache, coverage=0.5)
+
+
+def test_the_command_line_marks_estimates(llama, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(BlockRanker, "from_pretrained", lambda *_: llama)
+    passages = tmp_path / "passages.jsonl"
+    passages.write_text("".join(json.dumps(each) + "\n" for each in LIST))
+
+    def run(*options):
+        code = run_command(make_parser(), ["rank", QUERY, "--passages", str(passages), *options])
+        return code, *capsys.readouterr()
+
+    wanted = llama.rerank(QUERY, LIST, coverage_passages=4)
+    _, out, _ = run("--coverage-passages", "4")
+    marks = [line.split()[1].startswith("~") for line in out.splitlines()]
+    assert marks == [False] * 4 + [True] * 8
+    _, out, _ = run("--coverage-passages", "4", "--json")
+    found = json.loads(out)["results"]
+    assert [(r["id"], r["score"], r.get("stage", "read")) for r in found] == _told(wanted)
+    assert run("--coverage", "1", "--json") == run("--json")
+    for options, message in [
+        (("--coverage", "2"), "coverage is 2.0, wanted above 0 and at most 1"),
+        (("--coverage", "0.5", "--mode", "decode"), "leave --mode decode out"),
+        (("--coverage", "0.5", "--cache", str(tmp_path)), "--coverage with --cache"),
+    ]:
+        code, _, err = run(*options)
+        assert code == 2
+        assert message in err
+        assert len(err.splitlines()) == 1
