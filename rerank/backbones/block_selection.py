@@ -26,7 +26,6 @@ from rerank.backbones.block_interface import (
     TakingContext,
     no_interface,
 )
-from rerank.backbones.early_exit import token_rows
 from rerank.prompt.packing import PackedPrompts
 
 # The places of the passages that each prompt goes on with, from its signals' attention.
@@ -37,14 +36,18 @@ Choose = Callable[[LayerKeys], Sequence[Sequence[int]]]
 class SelectingContext(BlockContext):
     """A pass over `prompts` that at `layer` drops the passages that `choose` does not name.
 
-    `prompts` then are those that are left, and `rows` int64 their tokens among those of the start;
-    None where nothing was dropped.
+    `prompts` then are those that are left, and `rows` int64 their tokens among the `tokens` of the
+    start; None where nothing was dropped.
     """
 
     prompts: PackedPrompts = field(kw_only=True)
     layer: int = field(kw_only=True)
     choose: Choose = field(kw_only=True)
-    rows: torch.Tensor | None = None
+    tokens: int = field(init=False)
+    rows: torch.Tensor | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.tokens = self.layout.num_tokens
 
     def select(self, keys: LayerKeys) -> None:
         """Go on with what `choose` says of the `keys` of `layer`."""
@@ -115,13 +118,21 @@ def _before(
         return None
     if number == context.layer:
         context.select(_taken(layer, args, kwargs, context))
-        if context.rows is not None:
-            args = tuple(token_rows(argument, context.rows) for argument in args)
     if context.rows is None:
         return None
-    # Hidden states come from the layer below, the rest (rotations) from the whole model.
-    rest = {name: token_rows(value, context.rows) for name, value in kwargs.items()}
-    return args, rest
+    # Above that layer hidden states have no more rows than these; rotations, which are the whole
+    # model's, still have all.
+    left = partial(_rows_left, rows=context.rows, tokens=context.tokens)
+    return tuple(map(left, args)), {name: left(value) for name, value in kwargs.items()}
+
+
+def _rows_left(value: Any, *, rows: torch.Tensor, tokens: int) -> Any:
+    """`rows` of what holds all `tokens`, [1, tokens, ...]; also in pairs (cosines and sines)."""
+    if isinstance(value, tuple):
+        return tuple(_rows_left(part, rows=rows, tokens=tokens) for part in value)
+    if isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[1] == tokens:
+        return value[:, rows]
+    return value
 
 
 def _taken(

@@ -116,8 +116,8 @@ class _Narrow(nn.Module):
         twin._modules = {**self._modules, **instead}
         taken = TakingContext()
         tokens = len(rows)
-        chosen = [token_rows(argument, rows) for argument in args]
-        named = {name: token_rows(value, rows) for name, value in kwargs.items()}
+        chosen = [_rows(argument, rows) for argument in args]
+        named = {name: _rows(value, rows) for name, value in kwargs.items()}
         try:
             twin(*chosen, block_context=taken, **named)
         except ScoringLayerReached:
@@ -138,10 +138,10 @@ class _OneHead(nn.Module):
         return hidden.new_zeros(*hidden.shape[:-1], self.head_size)
 
 
-def token_rows(value: Any, rows: torch.Tensor) -> Any:
+def _rows(value: Any, rows: torch.Tensor) -> Any:
     """`value` for some tokens: tensors [1, T, ...], also in pairs (cosines and sines)."""
     if isinstance(value, tuple):
-        return tuple(token_rows(part, rows) for part in value)
+        return tuple(_rows(part, rows) for part in value)
     return value[:, rows] if isinstance(value, torch.Tensor) and value.dim() > 1 else value
 
 
