@@ -58,7 +58,6 @@ def check_coverable(backbone: Backbone) -> DecoderBackbone:
             f"coverage chooses by shares of attention, and calibration {settings.calibration} "
             f"makes differences of them: leave coverage out, or set calibration: none"
         )
-    assert backbone.coverage_layer >= 0
     return backbone
 
 
@@ -84,9 +83,8 @@ def covered_scores(
         else:
             fitting.append((number, prompt))
     for batch in batched(fitting, max_tokens):
-        results = _in_one_pass(
-            decoder, packed_for(decoder, [prompt for _, prompt in batch]), target
-        )
+        packed = packed_for(decoder, [prompt for _, prompt in batch])
+        results = _in_one_pass(decoder, packed, target)
         found |= zip((number for number, _ in batch), results, strict=True)
     return [found[number] for number in range(len(prompts))]
 
