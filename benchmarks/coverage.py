@@ -200,7 +200,7 @@ def main() -> None:
         if arguments.coverages:
             told[name]["coverages"] = compare_coverages(ranker, queries, arguments.coverages)
         if not arguments.json:
-            print(f"\n{name}, {arguments.model}, {len(queries)} queries")
+            print(f"\n{name}, {arguments.model}, {len(queries)} queries", flush=True)
             for rows in told[name].values():
                 show(rows)
     if arguments.json:

@@ -62,10 +62,16 @@ class SelectingContext(BlockContext):
 
 @contextmanager
 def selecting(model: Any, context: SelectingContext) -> Iterator[None]:
-    """Let the layers of `model` heed `context` in a pass that has it; others are not touched."""
+    """Let the layers of `model` heed `context` in a pass that has it; others are not touched.
+
+    Raises `ValueError` for a model that calls its layers something else.
+    """
+    layers = getattr(model, "layers", None)
+    if layers is None:
+        raise ValueError(f"{type(model).__name__} has no `layers` to stop passages at: no coverage")
     hooks = [
         layer.register_forward_pre_hook(partial(_before, context, number), with_kwargs=True)
-        for number, layer in enumerate(model.layers)
+        for number, layer in enumerate(layers)
     ]
     try:
         yield

@@ -24,6 +24,7 @@ from configs.command import run_command
 from configs.settings import read_mapping
 from rerank import BlockRanker
 from rerank.__main__ import make_parser
+from rerank.backbones.block_selection import selecting
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.prompt.candidates import as_candidates
 from rerank.prompt.packing import BlockTokens
@@ -312,6 +313,9 @@ def test_who_cannot_cover_says_so(llama, minilm_ranker):
     ]:
         with pytest.raises(ValueError, match=message):
             _with(llama, **changes).rerank(QUERY, LIST, coverage=0.5)
+    elsewhere = torch.nn.Embedding(1, 1)
+    with pytest.raises(ValueError, match="Embedding has no `layers`"), selecting(elsewhere, None):
+        pass
     cache = minilm_ranker.cache(["A pear."])
     with pytest.raises(ValueError, match="coverage with a cache"):
         minilm_ranker.rerank(QUERY, ["A pear."], cache=cache, coverage=0.5)
