@@ -36,14 +36,13 @@ from measuring.estimates import Estimates, estimating_at
 from provenance import provenance
 from scipy.stats import kendalltau
 
-from eval.measures.ranking import evaluate
 from rerank import BlockRanker
 from rerank.backbones.decoder import DecoderBackbone
+from rerank.examples.ndcg import ndcg
 from rerank.prompt.candidates import Candidate, as_candidates
 from rerank.scoring.words import word_scores
 from retrieval.corpora import load_collection, open_corpus
 
-_MEASURE = "nDCG@10"
 _BEST = 10
 
 
@@ -72,10 +71,9 @@ def queries_of(folder: Path, count: int, depth: int, judged: bool) -> Iterator[Q
         yield Query(text, [pool[place] for place in best[:depth]], grades)
 
 
-def ndcg(query: Query, ordered: Sequence[str]) -> float:
+def ndcg_of(query: Query, ordered: Sequence[str]) -> float:
     """nDCG@10 of one ranking."""
-    run = {"q": {id_: -float(place) for place, id_ in enumerate(ordered)}}
-    return evaluate({"q": query.grades}, run, [_MEASURE]).means[_MEASURE]
+    return ndcg([query.grades.get(id_, 0) for id_ in ordered], list(query.grades.values()))
 
 
 def overlap(a: Sequence[str], b: Sequence[str]) -> float:
@@ -102,7 +100,7 @@ def compare_estimates(
             half = set(order[: -(-len(order) // 2)])
             tau = float(kendalltau(values, full).statistic)
             rows[name].append(
-                (tau, len(half & set(best)) / len(best), ndcg(query, order)),
+                (tau, len(half & set(best)) / len(best), ndcg_of(query, order)),
             )
     names = ("tau", "best_in_half", "ndcg")
     return [
@@ -112,15 +110,21 @@ def compare_estimates(
 
 
 def compare_coverages(
-    ranker: BlockRanker, queries: Sequence[Query], shares: Sequence[float]
+    ranker: BlockRanker, queries: Sequence[Query], shares: Sequence[float], seconds: float
 ) -> list[dict[str, Any]]:
-    """A row a share, means over `queries` but for the median of the milliseconds."""
+    """A row a share, means over `queries` but for the median of the milliseconds.
+
+    No query is begun after so many `seconds`; a row says how many there were.
+    """
+    end = time.monotonic() + seconds
     backbone = ranker.backbone
     assert isinstance(backbone, DecoderBackbone)
     below, last = backbone.coverage_layer, backbone.last_layer
     found: dict[float, dict[str, list[float]]] = {s: defaultdict(list) for s in shares}
     ranker.rerank(queries[0].text, queries[0].candidates, coverage=shares[0])
     for query in queries:
+        if time.monotonic() > end and found[shares[0]]:
+            break
         (prompt,) = ranker.prompts([query.text], [query.candidates])
         tokens = prompt.num_tokens
         full = ranker.rerank(query.text, query.candidates)
@@ -137,9 +141,9 @@ def compare_coverages(
             told["overlap"].append(overlap([r.id for r in full], [r.id for r in results]))
             values = [[each.score, scores[each.id]] for each in results]
             told["tau"].append(float(kendalltau(*zip(*values, strict=True)).statistic))
-            told["ndcg"].append(ndcg(query, [r.id for r in results]))
+            told["ndcg"].append(ndcg_of(query, [r.id for r in results]))
     return [
-        {"coverage": share}
+        {"coverage": share, "queries": len(told["ms"])}
         | {
             name: (statistics.median if name == "ms" else statistics.mean)(values)
             for name, values in told.items()
@@ -174,6 +178,7 @@ def main() -> None:
     )
     parser.add_argument("--queries", type=int, default=10)
     parser.add_argument("--depth", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=60.0, help="of a collection's coverages")
     parser.add_argument("--quick", action="store_true", help="two queries, two shares")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -198,7 +203,9 @@ def main() -> None:
             estimates = Estimates(ranker.backbone, arguments.layers)
             told[name]["estimates"] = compare_estimates(estimates, ranker, queries)
         if arguments.coverages:
-            told[name]["coverages"] = compare_coverages(ranker, queries, arguments.coverages)
+            told[name]["coverages"] = compare_coverages(
+                ranker, queries, arguments.coverages, 60 * arguments.minutes
+            )
         if not arguments.json:
             print(f"\n{name}, {arguments.model}, {len(queries)} queries", flush=True)
             for rows in told[name].values():
