@@ -105,11 +105,14 @@ def cascaded(
     first: Sequence[float],
     budget: Budget,
     clock: Callable[[], float] = time.perf_counter,
+    rank: Callable[[str, Sequence[Candidate]], list[Ranked]] | None = None,
 ) -> list[Ranked]:
     """All of `candidates`, whose scores are `first`, as the module says; `clock` gives seconds.
 
-    Raises `ValueError` where the budget holds no passage.
+    `rank` reads the best in place of `reader.rerank`. Raises `ValueError` where the budget holds no
+    passage.
     """
+    rank = rank or reader.rerank
     order = [each.original_rank - 1 for each in ranked(candidates, first)]
     lengths = _Lengths(reader, query, [candidates[place] for place in order])
     best: list[Ranked] = []
@@ -124,12 +127,12 @@ def cascaded(
         assert budget.milliseconds is not None
         begun = clock()
         count = max(1, lengths.fit(_PROBE_TOKENS))
-        best = reader.rerank(query, [candidates[place] for place in order[:count]])
+        best = rank(query, [candidates[place] for place in order[:count]])
         taken = 1000 * (clock() - begun)
         affordable = (budget.milliseconds - taken) * lengths.upto(count) / max(taken, 1e-3)
         count = max(count, lengths.fit(int(affordable)))
     if len(best) != count:
-        best = reader.rerank(query, [candidates[place] for place in order[:count]])
+        best = rank(query, [candidates[place] for place in order[:count]])
     _tell_where_turned(best)
     read = [each._replace(original_rank=order[each.original_rank - 1] + 1) for each in best]
     lowest, cut = read[-1].score, first[order[count - 1]]

@@ -13,9 +13,9 @@ import torch
 
 from configs.formats.checks import check_query
 from kernels import token_mass
-from rerank.backbones.protocol import Backbone, Readout, ScoringHeads
+from rerank.backbones.protocol import Backbone, Readout, ScoringHeads, packed_for
 from rerank.prompt.candidates import Candidate
-from rerank.prompt.packing import BlockTokens, PackedPrompts, pack, tokenize
+from rerank.prompt.packing import BlockTokens, PackedPrompts, tokenize
 from rerank.prompt.template import Given, fill
 
 
@@ -57,13 +57,7 @@ def highlights(backbone: Backbone, query: str, candidates: Sequence[Candidate]) 
     settings = backbone.settings
     texts = fill(settings, query, candidates)
     (prompt,) = tokenize(backbone.tokenizer, settings, [texts])
-    packed = pack(
-        [prompt],
-        settings,
-        pad_id=backbone.pad_id,
-        query_position=backbone.query_position,
-        device=backbone.device,
-    )
+    packed = packed_for(backbone, [prompt])
     masses = _token_masses(backbone.read(packed), packed)
     spans = packed.passages.spans[0].passages
     return [

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from configs.formats.checks import check_queries, query_name
+from configs.formats.checks import check_queries
 from configs.models import MINI
 from rerank.backbones.loading import load_backbone
-from rerank.backbones.protocol import Backbone
+from rerank.backbones.protocol import Backbone, packed_for
 from rerank.cache.build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
 from rerank.cache.passage_cache import PassageCache
 from rerank.cascade import Budget, cascaded, checked_scores, in_given_order
@@ -28,16 +28,17 @@ from rerank.prompt.candidates import (
     check_top_k,
     ranked,
 )
-from rerank.prompt.packing import PackedPrompts, PromptTokens, pack, tokenize
+from rerank.prompt.packing import PromptTokens, tokenize
 from rerank.prompt.parts import batched, in_parts
+from rerank.prompt.requests import prompts_of
 from rerank.prompt.template import fill
-from rerank.prompt.windows import PassagesTruncatedWarning
 from rerank.scoring.calibration import calibrated, content_free_texts, with_passages_of
+from rerank.scoring.coverage import Covered, covered_scores
+from rerank.scoring.coverage_target import Target
 from rerank.scoring.groups import grouped_scores
 from rerank.scoring.probability import probabilities
 from rerank.scoring.scores import LogSums, log_sums, passage_scores, with_unread_last
 from rerank.scoring.words import word_scores
-from rerank.warned import warn_caller
 
 DEFAULT_RERANKER = MINI
 DEFAULT_MAX_TOKENS = 16_384
@@ -81,6 +82,8 @@ class BlockRanker:
         first_scores: Iterable[float] | None = None,
         budget_tokens: int | None = None,
         budget_ms: float | None = None,
+        coverage: float | None = None,
+        coverage_passages: int | None = None,
     ) -> list[Ranked]:
         """Rank `passages` for `query` and return the best `top_k` (None: all).
 
@@ -88,19 +91,25 @@ class BlockRanker:
         With a budget only those with the highest `first_scores`, one a passage (None: the cache's,
         or else BM25 over the list), are read, as far as it lasts; the rest stands below them in
         that order: see `rerank.cascade`. `budget_ms` looks at the clock: two runs may differ.
+        With a `coverage` a decoder reads to the end only those that a lower layer gives that share
+        of the attention, or the best `coverage_passages` there: see `rerank.scoring.coverage`.
         Equal scores are ordered by id. Warns when passages are cut to the model's limit. Raises
         `ValueError` for an empty query, an empty list, a passage without a visible character, bad
         or repeated ids or a `top_k` below 1, and `TypeError` or `ValueError` for wrong types.
         """
         check_top_k(top_k)
         budget = Budget.of(budget_tokens, budget_ms)
+        target = Target.of(coverage, coverage_passages)
+        if cache is not None and target is not None:
+            raise ValueError("coverage with a cache, whose passages are read already: give one")
         if budget is not None:
-            return self._cascaded(query, passages, cache, first_scores, budget)[:top_k]
+            found = self._cascaded(query, passages, cache, first_scores, budget, target)
+            return found[:top_k]
         if first_scores is not None:
             raise ValueError("first_scores without a budget: give budget_tokens or budget_ms too")
         if cache is not None:
             return cache.rerank_passages(query, passages, top_k)
-        return self.rerank_batch([query], [passages], top_k)[0]
+        return self._ranked([query], [passages], target)[0][:top_k]
 
     def _cascaded(
         self,
@@ -109,6 +118,7 @@ class BlockRanker:
         cache: PassageCache | None,
         first_scores: Iterable[float] | None,
         budget: Budget,
+        target: Target | None,
     ) -> list[Ranked]:
         (query,), (candidates,) = as_requests([query], [passages])
         if first_scores is not None:
@@ -117,7 +127,11 @@ class BlockRanker:
             first = in_given_order(cache.rerank_passages(query, candidates))
         else:
             first = word_scores(query, candidates)
-        return cascaded(self, query, candidates, first, budget)
+
+        def rank(asked: str, some: Sequence[Candidate]) -> list[Ranked]:
+            return self._ranked([asked], [some], target)[0]
+
+        return cascaded(self, query, candidates, first, budget, rank=rank)
 
     def cache(
         self,
@@ -134,17 +148,27 @@ class BlockRanker:
         queries: Iterable[str],
         passage_lists: Iterable[Iterable[Any]],
         top_k: int | None = None,
+        *,
+        coverage: float | None = None,
+        coverage_passages: int | None = None,
     ) -> list[list[Ranked]]:
         """`rerank` for several queries, each with its own passages, packed together.
 
         The scores are those of a call for each query, bit for bit on CPU.
         """
         check_top_k(top_k)
+        found = self._ranked(queries, passage_lists, Target.of(coverage, coverage_passages))
+        return [results[:top_k] for results in found]
+
+    def _ranked(
+        self, queries: Iterable[str], passage_lists: Iterable[Iterable[Any]], target: Target | None
+    ) -> list[list[Ranked]]:
         asked, lists = as_requests(queries, passage_lists)
-        found = self._scores(asked, lists)
+        found = self._scores(asked, lists, target)
+        line = self.settings.probability
         return [
-            ranked(candidates, scores, probabilities(scores, self.settings.probability))[:top_k]
-            for candidates, scores in zip(lists, found, strict=True)
+            ranked(candidates, scores, probabilities(scores, line), read)
+            for candidates, (scores, read) in zip(lists, found, strict=True)
         ]
 
     def scores(self, query: str, passages: Iterable[Any]) -> list[float]:
@@ -155,19 +179,25 @@ class BlockRanker:
         self, queries: Iterable[str], passage_lists: Iterable[Iterable[Any]]
     ) -> list[list[float]]:
         """The scores of each query's passages, in their order."""
-        return self._scores(*as_requests(queries, passage_lists))
+        return [found.scores for found in self._scores(*as_requests(queries, passage_lists))]
 
     @torch.inference_mode()
     def _scores(
-        self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
-    ) -> list[list[float]]:
-        """What `scores_batch` gives, of queries and candidates that were checked."""
+        self,
+        queries: Sequence[str],
+        candidate_lists: Sequence[Sequence[Candidate]],
+        target: Target | None = None,
+    ) -> list[Covered]:
+        """The scores of queries and candidates that were checked, read as `target` says."""
         prompts = self.prompts(queries, candidate_lists)
+        if target is None:
+            found = [Covered(scores, [True] * len(scores)) for scores in self._calibrated(prompts)]
+        else:
+            found = covered_scores(self.backbone, prompts, target, self.max_tokens, self._read)
+        unread = [[not block.text_tokens for block in prompt.passages] for prompt in prompts]
         return [
-            with_unread_last(
-                scores, [not block.text_tokens for block in prompt.passages], self.settings
-            )
-            for scores, prompt in zip(self._calibrated(prompts), prompts, strict=True)
+            each._replace(scores=with_unread_last(each.scores, blank, self.settings))
+            for each, blank in zip(found, unread, strict=True)
         ]
 
     def _calibrated(self, prompts: Sequence[PromptTokens]) -> list[list[float]]:
@@ -192,7 +222,7 @@ class BlockRanker:
                     (number, part) for part in in_parts(prompt, self.settings, self.max_tokens)
                 ]
         for batch in batched(parts, self.max_tokens):
-            packed = self._packed([part for _, part in batch])
+            packed = packed_for(self.backbone, [part for _, part in batch])
             found = passage_scores(self.backbone.read(packed), packed, self.settings)
             for (number, _), values in zip(batch, found, strict=True):
                 scores[number] += values.tolist()
@@ -200,17 +230,8 @@ class BlockRanker:
 
     def log_sums(self, prompt: PromptTokens) -> LogSums:
         """The log-sum-exps of one prompt that fits `max_tokens`: see `rerank.scoring.groups`."""
-        packed = self._packed([prompt])
+        packed = packed_for(self.backbone, [prompt])
         return log_sums(self.backbone.read(packed), packed)
-
-    def _packed(self, prompts: Sequence[PromptTokens]) -> PackedPrompts:
-        return pack(
-            prompts,
-            self.settings,
-            pad_id=self.backbone.pad_id,
-            query_position=self.backbone.query_position,
-            device=self.backbone.device,
-        )
 
     def rerank_documents(
         self,
@@ -275,24 +296,6 @@ class BlockRanker:
 
         Raises `ValueError` for a query that leaves no room for a passage.
         """
-        texts = [
-            fill(self.settings, query, candidates)
-            for query, candidates in zip(queries, candidate_lists, strict=True)
-        ]
-        prompts = tokenize(self.backbone.tokenizer, self.settings, texts) if texts else []
-        for number, prompt in enumerate(prompts, 1):
-            around = len(prompt.instruction.ids) + len(prompt.query.ids)
-            if around >= self.max_tokens:
-                name = query_name(number, len(prompts))
-                raise ValueError(
-                    f"{name} has {around} tokens with its instruction and max_tokens is "
-                    f"{self.max_tokens}: no passage fits; shorten it, or raise max_tokens"
-                )
-        truncated = sum(prompt.truncated for prompt in prompts)
-        if truncated:
-            warn_caller(
-                f"{truncated} of {sum(map(len, candidate_lists))} passages were cut to "
-                f"{self.settings.most_passage_tokens} tokens",
-                PassagesTruncatedWarning,
-            )
-        return prompts
+        return prompts_of(
+            self.backbone.tokenizer, self.settings, queries, candidate_lists, self.max_tokens
+        )

@@ -37,7 +37,7 @@ ROOMS = {
     "rerank": {
         "settings": set(),
         "warned": set(),
-        # A late-interaction checkpoint cuts long queries, which is not to go unsaid.
+        # Prompts cut passages, and the queries of late-interaction checkpoints: the caller is told.
         "prompt": {"settings", "warned"},
         "examples": {"prompt"},
         "backbones": {"settings", "prompt"},
@@ -50,7 +50,6 @@ ROOMS = {
         "cascade": {"prompt", "warned"},
         "ranker": {
             "prompt", "backbones", "scoring", "cache", "cascade", "documents", "highlights",
-            "warned",
         },
         # An export reads a model's weights.
         "interfaces": {
@@ -58,7 +57,7 @@ ROOMS = {
         },
         "training": {"settings", "prompt", "examples", "backbones", "scoring", "ranker"},
         "commands": {
-            "settings", "prompt", "examples", "heads", "cache", "documents", "answers",
+            "settings", "prompt", "examples", "scoring", "heads", "cache", "documents", "answers",
             "highlights", "ranker", "interfaces", "training",
         },
     },

@@ -5,6 +5,7 @@ with rotary positions applied. Layers above the highest of them are neither load
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from rerank.backbones.block_interface import (
     no_interface,
     register,
 )
+from rerank.backbones.block_selection import SelectingContext, selecting
 from rerank.backbones.cached_context import CachedContext, KeepingContext
 from rerank.backbones.early_exit import end_early
 from rerank.backbones.low_rank import add_update
@@ -93,6 +95,53 @@ class DecoderBackbone:
         context = BlockContext(**self._pass(prompts))
         self._run(prompts, context)
         return self.readout(context, prompts)
+
+    @property
+    def coverage_layer(self) -> int:
+        """The layer whose attention says which passages are read on from there.
+
+        Raises `ValueError` where none lies below the last one that scores.
+        """
+        asked, last = self.settings.coverage_layer, self.last_layer
+        layer = last // 2 if asked is None else asked
+        if not 0 <= layer < last:
+            raise ValueError(
+                f"coverage chooses passages at a layer below the last one that scores, which is "
+                f"{last}: layer {layer} is none; set coverage_layer"
+            )
+        return layer
+
+    def read_estimate(self, prompts: PackedPrompts) -> Readout:
+        """The heads of `coverage_layer` alone: those that score there, or else all.
+
+        The pass ends at that layer.
+        """
+        layer = self.coverage_layer
+        ends = {"scoring_layers": frozenset({layer}), "last": layer}
+        context = BlockContext(**{**self._pass(prompts), **ends})
+        self._run(prompts, context)
+        return self._estimate(context.found[layer], prompts)
+
+    def read_chosen(
+        self, prompts: PackedPrompts, choose: Callable[[Readout], Sequence[Sequence[int]]]
+    ) -> tuple[Readout, PackedPrompts]:
+        """As `read`, but that some passages stop at `coverage_layer`; and the prompts without them.
+
+        `choose` is given what `read_estimate` gives, and says which passages of each prompt go on.
+        """
+        context = SelectingContext(
+            **self._pass(prompts),
+            prompts=prompts,
+            layer=self.coverage_layer,
+            choose=lambda keys: choose(self._estimate(keys, prompts)),
+        )
+        with selecting(self.model, context):
+            self._run(prompts, context)
+        return self.readout(context, context.prompts), context.prompts
+
+    def _estimate(self, keys: LayerKeys, prompts: PackedPrompts) -> Readout:
+        heads = self.scoring.get(self.coverage_layer, LayerHeads(None, None))
+        return Readout((_scoring_heads(keys, heads, signal_shares(prompts)),))
 
     def read_passages(self, prompts: PackedPrompts) -> PassageStates:
         """What query blocks need of `prompts`' instructions and passages, [T, Hkv, D] each.

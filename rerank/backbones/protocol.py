@@ -11,7 +11,7 @@ import torch
 from kernels import CachedLayout
 from rerank.backbones.lexical import WordWeights
 from rerank.backbones.passage_states import PassageStates
-from rerank.prompt.packing import PackedPrompts
+from rerank.prompt.packing import PackedPrompts, PromptTokens, pack
 from rerank.settings.common import RankerSettings
 
 
@@ -89,6 +89,17 @@ class Scorer(Protocol):
     def backbone(self) -> Backbone:
         """The model that it reads with."""
         ...
+
+
+def packed_for(backbone: Backbone, prompts: Sequence[PromptTokens]) -> PackedPrompts:
+    """`prompts` laid out as `backbone` reads them."""
+    return pack(
+        prompts,
+        backbone.settings,
+        pad_id=backbone.pad_id,
+        query_position=backbone.query_position,
+        device=backbone.device,
+    )
 
 
 def signal_shares(prompts: PackedPrompts) -> torch.Tensor:

@@ -26,6 +26,7 @@ _FREE_SETTINGS = frozenset(
         "query_position",
         "max_query_tokens",
         "head_weights",
+        "coverage_layer",
         "calibration",
         "content_free_query",
         "probability",

@@ -14,6 +14,7 @@ from rerank.commands.model_options import add_model_options, load_ranker, model_
 from rerank.commands.passage_file import read_passages
 from rerank.commands.query_file import Request, read_batch, read_queries
 from rerank.commands.rank_output import print_json, print_lines
+from rerank.scoring.coverage_target import Target
 
 if TYPE_CHECKING:
     from rerank.highlights import Highlights
@@ -60,6 +61,15 @@ def add_parser(subparsers: Subparsers) -> None:
         "--passages, and only the query is read",
     )
     parser.add_argument(
+        "--coverage",
+        type=float,
+        help="a decoder reads to the end only the passages that get this share of the attention "
+        "at a layer below, such as 0.9; the others stand below by that estimate",
+    )
+    parser.add_argument(
+        "--coverage-passages", type=int, help="the same for so many passages, the best of them"
+    )
+    parser.add_argument(
         "--highlights",
         action="store_true",
         help="tell where in each passage the attention falls",
@@ -73,8 +83,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Rank and print, a few queries at a time."""
     if arguments.top_k is not None:
         check_count("--top-k", arguments.top_k)
-    if arguments.mode == "decode" and (arguments.cache or arguments.highlights):
-        raise ValueError("--cache and --highlights are of attention: leave --mode decode out")
+    covers = Target.of(arguments.coverage, arguments.coverage_passages) is not None
+    if arguments.mode == "decode" and (arguments.cache or arguments.highlights or covers):
+        raise ValueError(
+            "--cache, --coverage and --highlights are of attention: leave --mode decode out"
+        )
+    if arguments.cache is not None and covers:
+        raise ValueError("--coverage with --cache, whose passages are read already: give one")
     if arguments.cache is not None and not arguments.cache.is_dir():
         raise ValueError(f"--cache: {arguments.cache} does not exist")
     requests = _requests(arguments)  # what is wrong with them is told before a model loads
@@ -158,7 +173,13 @@ def _ranking(arguments: argparse.Namespace) -> _Ranking:
 
         def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
             lists = [request.own for request in some]
-            return ranker.rerank_batch([request.query for request in some], lists, top_k)
+            return ranker.rerank_batch(
+                [request.query for request in some],
+                lists,
+                top_k,
+                coverage=arguments.coverage,
+                coverage_passages=arguments.coverage_passages,
+            )
     else:
         from rerank.cache.passage_cache import PassageCache
 

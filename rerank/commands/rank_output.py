@@ -24,11 +24,15 @@ def print_json(
     model: str,
     highlights: Mapping[str, "Highlights"] | None,
 ) -> None:
-    """One line: model, id, query and results, each with its tokens' masses where there are any."""
+    """One line: model, id, query and results, each with its tokens' masses where there are any.
+
+    A result has a `stage` where it was not read to the end.
+    """
     told = []
     for result in results:
         fields = result._asdict()
-        del fields["stage"]  # all were read
+        if result.stage == "read":
+            del fields["stage"]
         if result.probability is None:
             del fields["probability"]
         if highlights is not None:
@@ -52,13 +56,17 @@ def print_lines(
     titled: bool,
     highlights: Mapping[str, "Highlights"] | None,
 ) -> None:
-    """A line a passage, below it the tokens of the most mass; with `titled`, first the query."""
+    """A line a passage, below it the tokens of the most mass; with `titled`, first the query.
+
+    A `~` stands before a score that is an estimate.
+    """
     from rerank.prompt.candidates import as_candidate
 
     if titled:
         print(f"query {shown(request.id)}: {shown_line(request.query)}")
     for result in results:
-        print(f"{result.rank:>4}  {result.score:.4f}  {shown(result.id)}", end="")
+        about = "~" if result.stage == "estimate" else ""
+        print(f"{result.rank:>4}  {about}{result.score:.4f}  {shown(result.id)}", end="")
         if request.passages is None:  # a cache keeps no words
             print()
             continue

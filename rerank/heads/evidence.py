@@ -17,10 +17,10 @@ import torch
 from configs.models import load_model
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.loading import kind_of, load_backbone
-from rerank.backbones.protocol import Backbone
+from rerank.backbones.protocol import Backbone, packed_for
 from rerank.examples.labelled import Example
 from rerank.prompt.candidates import Candidate
-from rerank.prompt.packing import pack, tokenize
+from rerank.prompt.packing import tokenize
 from rerank.prompt.template import fill
 from rerank.scoring.scores import head_values
 from rerank.settings.common import RankerSettings
@@ -96,13 +96,8 @@ def head_masses(backbone: Backbone, query: str, passages: Sequence[Candidate]) -
     Rows are the backbone's `settings.heads` by (layer, head). One forward pass serves all heads.
     """
     settings = backbone.settings
-    prompts = pack(
-        tokenize(backbone.tokenizer, settings, [fill(settings, query, passages)]),
-        settings,
-        pad_id=backbone.pad_id,
-        query_position=backbone.query_position,
-        device=backbone.device,
-    )
+    texts = fill(settings, query, passages)
+    prompts = packed_for(backbone, tokenize(backbone.tokenizer, settings, [texts]))
     found = [head_values(heads, prompts, settings) for heads in backbone.read(prompts).heads]
     return torch.cat([values.double().mean(1) for values in found]).cpu().numpy()
 

@@ -39,7 +39,8 @@ class Ranked(NamedTuple):
     """A ranked passage: its score (higher is better), its rank from 1 and the one it came with.
 
     `probability` that it is relevant, where the reranker's settings have a map to one. `stage` says
-    what scored it: it was `read`, or a cascade's budget ended before and its `first` score counts.
+    what scored it: it was `read`, a coverage was reached without it and it stands by its
+    `estimate`, or a cascade's budget ended before and its `first` score counts.
     """
 
     id: str
@@ -48,7 +49,7 @@ class Ranked(NamedTuple):
     original_rank: int
     passage: Any
     probability: float | None = None
-    stage: Literal["read", "first"] = "read"
+    stage: Literal["read", "estimate", "first"] = "read"
 
 
 def as_candidate(passage: Any, place: int, *, allow_blank: bool = False) -> Candidate:
@@ -124,9 +125,14 @@ def ranked(
     candidates: Sequence[Candidate],
     scores: Sequence[float],
     probabilities: Sequence[float] | None = None,
+    read: Sequence[bool] | None = None,
 ) -> list[Ranked]:
-    """`candidates` by (score descending, id)."""
+    """`candidates` by (score descending, id).
+
+    Those not `read` (None: all are) stand by an estimate, which has no probability.
+    """
     order = sorted(range(len(candidates)), key=lambda i: (-scores[i], candidates[i].id))
+    estimated = {place for place, is_read in enumerate(read or ()) if not is_read}
     return [
         Ranked(
             id=candidates[place].id,
@@ -134,7 +140,10 @@ def ranked(
             rank=rank,
             original_rank=place + 1,
             passage=candidates[place].given,
-            probability=None if probabilities is None else probabilities[place],
+            probability=(
+                None if probabilities is None or place in estimated else probabilities[place]
+            ),
+            stage="estimate" if place in estimated else "read",
         )
         for rank, place in enumerate(order, 1)
     ]

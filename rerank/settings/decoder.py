@@ -16,6 +16,9 @@ class DecoderSettings(RankerSettings):
     `layer` is l* of BlockRank (arXiv 2510.05396, section 4), counted from 0; None takes
     `layer_share` of the model's layers. `heads`, pairs of (layer, head), score in place of all
     heads of `layer`, weighted by `head_weights` or alike.
+
+    With a coverage the attention at `coverage_layer`, below the last one that scores, says which
+    passages are read on from there; None takes the middle of the layers that run.
     """
 
     backbone: Literal["decoder"] = "decoder"
@@ -23,6 +26,7 @@ class DecoderSettings(RankerSettings):
     layer_share: float = 0.625
     heads: tuple[tuple[int, int], ...] | None = None
     head_weights: tuple[float, ...] | None = None
+    coverage_layer: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

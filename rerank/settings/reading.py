@@ -90,4 +90,6 @@ def _alone(kind: str) -> dict[str, Any]:
 def _refusal(kind: str, name: str) -> str:
     if kind == "decoder":
         return f"{name} needs backbone: encoder and score: log_sum_exp"
+    if name == "coverage_layer":
+        return "coverage_layer needs backbone: decoder; encoders run all their layers"
     return "layer and heads need backbone: decoder; encoders score by their last hidden states"

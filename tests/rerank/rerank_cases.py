@@ -95,11 +95,19 @@ class DenseRun:
     hidden: torch.Tensor
 
 
-def dense_run(folder: Path, texts: list[str], *, attends: bool, query_position: int | None):
+def dense_run(
+    folder: Path,
+    texts: list[str],
+    *,
+    attends: bool,
+    query_position: int | None,
+    unseen: tuple[int, set[int]] | None = None,
+):
     """Read blocks `texts` (instruction, passages, query) with the mask of the definition.
 
     A passage token sees the instruction and its own block, a query token everything (or, without
-    `attends`, its own block); in a decoder nothing in its own block that comes later.
+    `attends`, its own block); in a decoder nothing in its own block that comes later. With `unseen`
+    query tokens don't see those blocks from that layer on.
     """
     model = AutoModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -137,6 +145,12 @@ def dense_run(folder: Path, texts: list[str], *, attends: bool, query_position: 
                 elif (is_query and attends) or (other == 0 and not is_query):
                     sees[row, keys] = True
     mask = torch.where(sees, 0.0, torch.finfo(torch.float32).min)
+    if unseen is not None:
+        hidden = [key for number in unseen[1] for key in blocks[number]]
+        sees[torch.tensor(blocks[-1])[:, None], hidden] = False
+        later = {"attention_mask": torch.where(sees, 0.0, mask.min())[None, None]}
+        for layer in model.layers[unseen[0] :]:
+            layer.register_forward_pre_hook(lambda _, a, k: (a, k | later), with_kwargs=True)
     with torch.inference_mode():
         output = model.eval()(
             input_ids=torch.tensor([ids]),
