@@ -6,8 +6,9 @@ Enters: documents, and a query or several. Leaves: where each block is, and a sc
   where they don't see the query they are read once for all queries.
 - `score: mass`. A block's score is its share of the attention to all blocks of all documents. They
   are read in groups, each of one document; of a group only the log-sum-exps stay, and in the end
-  all go under one softmax. Then the best, as many as one prompt holds, are read together once more.
-  `rerank.scoring.groups` does the same with a list and says what is exact in it.
+  all go under one softmax. Then, where the query attends to them, the best, as many as one prompt
+  holds, are read together once more. `rerank.scoring.groups` does the same with a list and says
+  what is exact in it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -131,7 +132,7 @@ def _shared(reader: Reader, query: str, documents: Sequence[Candidate], cut: Cut
     def after_final(prompt: PromptTokens, found: list[LogSums]) -> list[float]:
         merged = dict(enumerate(union_scores(found)))
         chosen = finalists(range(len(places)), merged, lengths, budget)
-        if len(found) > 1 and len(chosen) > 1:
+        if settings.query_attends and len(found) > 1 and len(chosen) > 1:
             blocks = [as_block(documents, places[number]) for number in chosen]
             pairs = cache_build.tokenized(backbone, iter(blocks))
             final = reader.log_sums(prompt._replace(passages=[block for _, block in pairs]))

@@ -25,7 +25,7 @@ DOCUMENTS = [
     {"id": "other", "text": " ".join(SENTENCES[::-1])},
 ]
 SMALL = {"block_tokens": 40, "overlap_tokens": 10}
-KINDS = ("encoder", "decoder", "calibrated", "seen")
+KINDS = ("encoder", "decoder", "calibrated", "seen", "shares")
 SEEN = """
 backbone: encoder
 instruction: "Query: {query}"
@@ -35,6 +35,7 @@ query_attends: false
 signal: query
 score: log_sum_exp
 """
+SHARES = SEEN.replace('"Query: {query}"', '""').replace("log_sum_exp", "mass")
 CALIBRATED = """
 backbone: decoder
 query_attends: true
@@ -52,8 +53,9 @@ calibration: content_free
 def rankers(tmp_path_factory):
     def make(kind):
         folder = tmp_path_factory.mktemp(kind)
-        if kind in ("encoder", "seen"):
-            return load_ranker(save_model(folder, "Bert", "minilm"), SEEN * (kind == "seen"))
+        if kind in ("encoder", "seen", "shares"):
+            settings = {"seen": SEEN, "shares": SHARES}.get(kind, "")
+            return load_ranker(save_model(folder, "Bert", "minilm"), settings)
         settings = CALIBRATED * (kind == "calibrated")
         return load_ranker(save_model(folder, "Llama", "smollm2"), settings)
 
@@ -201,6 +203,14 @@ def test_groups_of_a_long_document_share_one_softmax_and_the_best_meet(rankers):
     assert len(sizes) > 4
     assert max(sizes) <= 400
     assert 0 < found[0].score < 1
+
+
+def test_shares_of_a_query_that_is_read_alone_do_not_hang_on_the_groups(rankers):
+    wanted = rankers["shares"].rerank_documents(QUERY, DOCUMENTS, **SMALL)
+    parted = BlockRanker(rankers["shares"].backbone, max_tokens=260)
+    found = parted.rerank_documents(QUERY, DOCUMENTS, **SMALL)
+    assert [each.id for each in found] == [each.id for each in wanted]
+    assert [each.score for each in found] == pytest.approx([w.score for w in wanted], rel=1e-5)
 
 
 def test_a_block_carries_its_title_and_leaves_room_for_it(rankers, recwarn):
