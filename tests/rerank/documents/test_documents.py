@@ -6,6 +6,7 @@ from rerank_cases import QUERY, load_ranker, save_model, scores
 
 from rerank import BlankPassagesWarning, BlockRanker
 from rerank.documents.blocks import Cut, as_block, places_of
+from rerank.documents.ranking import rank_documents
 from rerank.documents.spans import merged
 from rerank.prompt.candidates import as_candidates
 
@@ -249,3 +250,14 @@ def test_bad_calls_are_refused_in_a_sentence(rankers):
         ranker.rerank_documents(" ", [LONG])
     with pytest.raises(ValueError, match="the list is empty"):
         ranker.rerank_documents(QUERY, [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_progress_is_told_in_characters_up_to_the_last_block(rankers, kind):
+    ranker = BlockRanker(rankers[kind].backbone, max_tokens=120)
+    told: list[int] = []
+    documents = as_candidates([LONG * 8, "A pear. \n\n"])
+    rank_documents(ranker, [QUERY], documents, None, Cut(*SMALL.values()), 1, told.append)
+    assert len(told) > 1
+    assert min(told) > 0
+    assert sum(told) == len(LONG * 8) + len("A pear.")
