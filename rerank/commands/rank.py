@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from configs.command import Subparsers
 from configs.formats.checks import check_count, check_query
+from rerank.commands.budget import Budget, add_budget_options, budget_of, first_scores
 from rerank.commands.model_options import add_model_options, load_ranker, model_name
 from rerank.commands.passage_file import read_passages
 from rerank.commands.query_file import Request, read_batch, read_queries
@@ -59,6 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="a folder that `cache build` made: all its passages are ranked, or those of "
         "--passages, and only the query is read",
     )
+    add_budget_options(parser)
     parser.add_argument(
         "--highlights",
         action="store_true",
@@ -75,12 +77,15 @@ def run(arguments: argparse.Namespace) -> None:
         check_count("--top-k", arguments.top_k)
     if arguments.mode == "decode" and (arguments.cache or arguments.highlights):
         raise ValueError("--cache and --highlights are of attention: leave --mode decode out")
+    budget = budget_of(arguments)
     if arguments.cache is not None and not arguments.cache.is_dir():
         raise ValueError(f"--cache: {arguments.cache} does not exist")
     requests = _requests(arguments)  # what is wrong with them is told before a model loads
+    # Over the same passages a score is of no one query.
+    firsts = first_scores(requests) if budget and arguments.queries is None else {}
     from tqdm import tqdm
 
-    ranking = _ranking(arguments)
+    ranking = _ranking(arguments, budget, firsts)
     bar = tqdm(total=len(requests), unit="query", disable=None if len(requests) > 1 else True)
     with bar:
         for start in range(0, len(requests), _QUERIES_AT_ONCE):
@@ -135,7 +140,9 @@ def _ranked(ranking: _Ranking, some: Sequence[Request]) -> list[list["Ranked"]]:
     return [_ranked(ranking, [request])[0] for request in some]
 
 
-def _ranking(arguments: argparse.Namespace) -> _Ranking:
+def _ranking(
+    arguments: argparse.Namespace, budget: Budget, firsts: dict[str, list[float] | None]
+) -> _Ranking:
     top_k = arguments.top_k
     if arguments.mode == "decode":
         from rerank.answers.decoding import DEFAULT_DECODER, AnswerDecoder
@@ -154,15 +161,31 @@ def _ranking(arguments: argparse.Namespace) -> _Ranking:
         # Of all passages, not of those that are printed: masses are shares of the whole list.
         return {each.id: each for each in ranker.highlights(request.query, request.own)}
 
-    if arguments.cache is None:
+    cache = None
+    if arguments.cache is not None:
+        from rerank.cache.passage_cache import PassageCache
+
+        cache = PassageCache.open(ranker, arguments.cache)
+    if budget:
+
+        def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
+            return [
+                ranker.rerank(
+                    request.query,
+                    request.own,
+                    top_k,
+                    cache=cache,
+                    first_scores=firsts.get(request.id),
+                    **budget,
+                )
+                for request in some
+            ]
+    elif cache is None:
 
         def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
             lists = [request.own for request in some]
             return ranker.rerank_batch([request.query for request in some], lists, top_k)
     else:
-        from rerank.cache.passage_cache import PassageCache
-
-        cache = PassageCache.open(ranker, arguments.cache)
 
         def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
             return [

@@ -24,11 +24,15 @@ def print_json(
     model: str,
     highlights: Mapping[str, "Highlights"] | None,
 ) -> None:
-    """One line: model, id, query and results, each with its tokens' masses where there are any."""
+    """One line: model, id, query and results, each with its tokens' masses where there are any.
+
+    A result has a `stage` where it was not read to the end.
+    """
     told = []
     for result in results:
         fields = result._asdict()
-        del fields["stage"]  # all were read
+        if result.stage == "read":
+            del fields["stage"]
         if result.probability is None:
             del fields["probability"]
         if highlights is not None:
