@@ -20,10 +20,9 @@ import argparse
 import json
 import math
 import os
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from measuring.needles import Needle, needles
+from measuring.haystack import Haystack, haystack
 from provenance import provenance
 
 from configs.files import write_text
@@ -40,13 +39,9 @@ from index.records import Passage
 from rerank import BlockRanker
 from rerank.documents.blocks import Cut, counter_of, places_of
 from rerank.prompt.candidates import as_candidates
-from retrieval.corpora import open_corpus
 from retrieval.encoder import Encoder
 
-_PROSE = ("trec_dl19", "nq_qed", "wikiqa_dev")
 _DEPTHS = 5
-_DOCUMENT_TOKENS = 50_000
-_SEED = 0
 SYSTEMS = ("bm25", "dense", "mini", "smollm2")
 
 
@@ -62,16 +57,6 @@ class Answer(NamedTuple):
 Finder = Callable[[Sequence[str], str], list[Answer | None]]
 
 
-class Haystack(NamedTuple):
-    """A text, its `documents`, its tokens as MiniLM counts them, needles and where each stands."""
-
-    text: str
-    documents: list[Span]
-    tokens: int
-    needles: list[Needle]
-    places: list[Span]
-
-
 class Found(NamedTuple):
     """What one system found: a needle's place in the text's fifths, and whether it came first."""
 
@@ -85,47 +70,6 @@ class Found(NamedTuple):
     def share(self) -> float:
         """The share of needles found at rank 1."""
         return float(np.mean([hit for fifth in self.hits for hit in fifth]))
-
-
-def paragraphs(folder: Path) -> Iterator[str]:
-    """The texts of the prose collections in `folder`, one collection after the other."""
-    for name in _PROSE:
-        if (folder / name).is_dir():
-            for passage in open_corpus(str(folder / name)):
-                yield f"{passage.title}\n{passage.text}" if passage.title else passage.text
-
-
-def haystack(folder: Path, ranker: BlockRanker, tokens: int, count: int) -> Haystack:
-    """Prose of about `tokens` tokens with `count` needles between its paragraphs."""
-    counter = counter_of(ranker.backbone)
-    kept, total = [], 0
-    for text in paragraphs(folder):
-        if total >= tokens:
-            break
-        kept.append(text)
-        total += counter([text])[0]
-    if total < tokens:
-        raise ValueError(
-            f"{folder} holds {total} tokens of prose, fewer than the {tokens} asked for"
-        )
-    hidden = needles(count)
-    random.Random(_SEED).shuffle(hidden)
-    before = [(2 * n + 1) * len(kept) // (2 * count) for n in range(count)]
-    text, places, done = "", [], 0
-    for needle, place in zip(hidden, before, strict=True):
-        # Inside a paragraph, as its last sentence: no blank line gives a needle away.
-        text += "\n\n".join(kept[done:place]) + " "
-        places.append(Span(len(text), len(text) + len(needle.sentence)))
-        text += needle.sentence + "\n\n"
-        done = place
-    text += "\n\n".join(kept[done:])
-    return Haystack(text, parted(text, -(-total // _DOCUMENT_TOKENS)), total, hidden, places)
-
-
-def parted(text: str, count: int) -> list[Span]:
-    """`text` in `count` parts of about equal length, cut at blank lines."""
-    cuts = [text.find("\n\n", number * len(text) // count) for number in range(1, count)]
-    return [Span(*ends) for ends in zip([0, *cuts], [*cuts, len(text)], strict=True)]
 
 
 def ours(model: str, dtype: str) -> Finder:
@@ -301,7 +245,9 @@ def main() -> None:
     if arguments.folder is not None:
         arguments.folder.mkdir(parents=True, exist_ok=True)
     mini = BlockRanker.from_pretrained("mini", device="cpu")
-    stack = haystack(Path(arguments.data), mini, arguments.tokens, arguments.needles)
+    stack = haystack(
+        Path(arguments.data), counter_of(mini.backbone), arguments.tokens, arguments.needles
+    )
     found = []
     for system in arguments.systems:
         options = (arguments.tokens, arguments.needles, count, arguments.dtype)
