@@ -85,6 +85,17 @@ def test_a_document_has_the_score_of_its_best_block(rankers, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_document_in_one_block_is_a_passage(rankers, kind):
+    documents = [{"id": "pear", "title": "Pear", "text": "A pear."}, {"id": "f", "text": "Faust."}]
+    found = rankers[kind].rerank_documents(QUERY, documents)
+    alone = rankers[kind].rerank(QUERY, documents)
+    assert [each.id for each in found] == [each.id for each in alone]
+    assert [each.score for each in found] == pytest.approx([each.score for each in alone], abs=1e-6)
+    texts = {each["id"]: each["text"] for each in documents}
+    assert [[span.text for span in each.spans] for each in found] == [[texts[f.id]] for f in found]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_order_of_documents_changes_no_bit(rankers, kind):
     ranker = BlockRanker(rankers[kind].backbone, max_tokens=300)  # several groups
     forth = ranker.rerank_documents(QUERY, DOCUMENTS, **SMALL)
