@@ -10,7 +10,7 @@ lies in documents of about 50,000 tokens, as one does in the files of a folder. 
 each question's own copy of it, which is slow: give it a short text, and ask for few needles.
 
 A long run may be cut: with `--folder` the answers of each document are kept, the run ends after
-`--minutes`, and the same command goes on.
+`--minutes`, and the same command goes on. `--documents` takes the first so many of a text alone.
 
     python benchmarks/needle.py --tokens 20000 --needles 10 --json
     python benchmarks/needle.py --folder answers --minutes 9
@@ -51,6 +51,13 @@ class Answer(NamedTuple):
     score: float
     start: int
     end: int
+
+
+class Answers(NamedTuple):
+    """By question the first answer of one document; `seconds` it took to ask all of them."""
+
+    seconds: float
+    answers: dict[str, Answer | None]
 
 
 # Questions and a text in; for each the first answer. `None`: no answer at all.
@@ -144,17 +151,17 @@ class Kept:
         """Whether no other document should be begun."""
         return time.monotonic() > self._until
 
-    def read(self, number: int) -> tuple[float, list[Answer | None]] | None:
-        """The seconds and answers of document `number`, where they are there."""
+    def read(self, number: int) -> Answers | None:
+        """The answers of document `number`, where they are there."""
         if self._folder is None or not self._path(number).exists():
             return None
         seconds, rows = json.loads(self._path(number).read_text())
-        return seconds, [row and Answer(*row) for row in rows]
+        return Answers(seconds, {q: row and Answer(*row) for q, row in rows.items()})
 
-    def write(self, number: int, seconds: float, answers: list[Answer | None]) -> None:
+    def write(self, number: int, found: Answers) -> None:
         """Keep them."""
         if self._folder is not None:
-            write_text(self._path(number), json.dumps([seconds, answers]))
+            write_text(self._path(number), json.dumps(found))
 
     def _path(self, number: int) -> Path:
         assert self._folder is not None
@@ -183,17 +190,17 @@ def search(
     questions = [stack.needles[n].question for n in asked(stack, count)]
     for number, (start, end) in enumerate(parts):
         done = kept.read(number)
-        if done is None:
+        if done is None or not done.answers.keys() >= set(questions):
             if kept.is_over():
                 return None
             find = find or load()
             begun = time.perf_counter()
-            answers = find(questions, stack.text[start:end])
-            done = time.perf_counter() - begun, answers
-            kept.write(number, *done)
-        seconds += done[0]
-        for place, answer in enumerate(done[1]):
-            if answer is not None:
+            answers = dict(zip(questions, find(questions, stack.text[start:end]), strict=True))
+            done = Answers(time.perf_counter() - begun, answers)
+            kept.write(number, done)
+        seconds += done.seconds
+        for place, question in enumerate(questions):
+            if (answer := done.answers[question]) is not None:
                 moved = Answer(answer.score, start + answer.start, start + answer.end)
                 best[place] = max(best[place] or moved, moved, key=lambda each: each.score)
     return seconds, [Span(0, 0) if each is None else Span(*each[1:]) for each in best]
@@ -229,6 +236,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS[:3]))
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--needles", type=int, default=50, help="at most 50 (%(default)s)")
+    parser.add_argument("--documents", type=int, help="the first so many of the text alone")
     parser.add_argument("--ask", type=int, help="for so many of the needles; default: for all")
     parser.add_argument("--dtype", default="float32", help="of the models (%(default)s)")
     parser.add_argument("--folder", type=Path, help="keep the answers of each document there")
@@ -241,19 +249,21 @@ def main() -> None:
     if arguments.quick:
         arguments.tokens, arguments.needles = 5_000, 5
     until = time.monotonic() + 60 * arguments.minutes
-    count = arguments.ask or arguments.needles
     if arguments.folder is not None:
         arguments.folder.mkdir(parents=True, exist_ok=True)
     mini = BlockRanker.from_pretrained("mini", device="cpu")
     stack = haystack(
         Path(arguments.data), counter_of(mini.backbone), arguments.tokens, arguments.needles
     )
+    if arguments.documents is not None:
+        stack = stack.first(arguments.documents)
+    count = arguments.ask or len(stack.needles)
     found = []
     for system in arguments.systems:
-        options = (arguments.tokens, arguments.needles, count, arguments.dtype)
-        kept = Kept(arguments.folder, "-".join(map(str, (system, *options))), until)
-        # How rare a word is, BM25 counts over all of the text.
-        parts = [Span(0, len(stack.text))] if system == "bm25" else stack.documents
+        name = f"{system}-{arguments.tokens}-{arguments.needles}-{arguments.dtype}"
+        kept, parts = Kept(arguments.folder, name, until), stack.documents
+        if system == "bm25":  # how rare a word is, it counts over all of the text
+            kept, parts = Kept(None, name, math.inf), [Span(0, len(stack.text))]
         answered = search(finder_of(system, mini, arguments.dtype), stack, parts, count, kept)
         if answered is None:
             print(f"{system}: the time is up; call again with the same --folder", file=sys.stderr)

@@ -27,6 +27,18 @@ class Haystack(NamedTuple):
     needles: list[Needle]
     places: list[Span]
 
+    def first(self, documents: int) -> "Haystack":
+        """The first `documents` alone; their tokens by their share of the characters."""
+        end = self.documents[:documents][-1].end
+        inside = sum(place.end <= end for place in self.places)
+        return Haystack(
+            self.text[:end],
+            self.documents[:documents],
+            round(self.tokens * end / len(self.text)),
+            self.needles[:inside],
+            self.places[:inside],
+        )
+
 
 def paragraphs(folder: Path) -> Iterator[str]:
     """The texts of the prose collections in `folder`, one collection after the other."""
