@@ -5,19 +5,24 @@ system: needles found at rank 1 by the depth they stand at, and how long the ans
 
 All needles are hidden in one text, evenly, in a shuffled order, and each is asked for alone; so
 every question has the others as distractors. Found is a needle of which the first answer holds at
-least half. Ours answers with a span, BM25 and dense search with a chunk: the same blocks. Decoders
-read a question's own copy of the text, which is slow: they get a shorter one and fewer needles.
+least half. Ours answers with a span, BM25 and dense search with a chunk: the same blocks. The text
+lies in documents of about 50,000 tokens, as one does in the files of a folder. A decoder reads
+each question's own copy of it, which is slow: give it a short text, and ask for few needles.
+
+A long run may be cut: with `--folder` the answers of each document are kept, the run ends after
+`--minutes`, and the same command goes on. `--documents` takes the first so many of a text alone.
 
     python benchmarks/needle.py --tokens 20000 --needles 10 --json
+    python benchmarks/needle.py --folder answers --minutes 9
 """
 
 import argparse
 import json
+import math
 import os
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,33 +30,38 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from eval.pipeline.lexical import Bm25
-from measuring.needles import Needle, needles
+from measuring.haystack import Haystack, haystack
 from provenance import provenance
 
+from configs.files import write_text
 from configs.formats.chunks import Span
 from index.records import Passage
 from rerank import BlockRanker
 from rerank.documents.blocks import Cut, counter_of, places_of
 from rerank.prompt.candidates import as_candidates
-from retrieval.corpora import open_corpus
 from retrieval.encoder import Encoder
 
-_PROSE = ("trec_dl19", "nq_qed", "wikiqa_dev")
 _DEPTHS = 5
-_SEED = 0
-
-# Questions in; for each the characters of the first answer.
-Finder = Callable[[Sequence[str]], list[Span]]
+SYSTEMS = ("bm25", "dense", "mini", "smollm2")
 
 
-class Haystack(NamedTuple):
-    """A text, its tokens as MiniLM counts them, its needles and the characters of each."""
+class Answer(NamedTuple):
+    """The first answer to a question: its score, and where it stands, in characters."""
 
-    text: str
-    tokens: int
-    needles: list[Needle]
-    places: list[Span]
+    score: float
+    start: int
+    end: int
+
+
+class Answers(NamedTuple):
+    """By question the first answer of one document; `seconds` it took to ask all of them."""
+
+    seconds: float
+    answers: dict[str, Answer | None]
+
+
+# Questions and a text in; for each the first answer. `None`: no answer at all.
+Finder = Callable[[Sequence[str], str], list[Answer | None]]
 
 
 class Found(NamedTuple):
@@ -69,47 +79,14 @@ class Found(NamedTuple):
         return float(np.mean([hit for fifth in self.hits for hit in fifth]))
 
 
-def paragraphs(folder: Path) -> Iterator[str]:
-    """The texts of the prose collections in `folder`, one collection after the other."""
-    for name in _PROSE:
-        if (folder / name).is_dir():
-            for passage in open_corpus(str(folder / name)):
-                yield f"{passage.title}\n{passage.text}" if passage.title else passage.text
-
-
-def haystack(folder: Path, ranker: BlockRanker, tokens: int, count: int) -> Haystack:
-    """Prose of about `tokens` tokens with `count` needles between its paragraphs."""
-    counter = counter_of(ranker.backbone)
-    kept, total = [], 0
-    for text in paragraphs(folder):
-        if total >= tokens:
-            break
-        kept.append(text)
-        total += counter([text])[0]
-    if total < tokens:
-        raise ValueError(
-            f"{folder} holds {total} tokens of prose, fewer than the {tokens} asked for"
-        )
-    hidden = needles(count)
-    random.Random(_SEED).shuffle(hidden)
-    before = [(2 * n + 1) * len(kept) // (2 * count) for n in range(count)]
-    text, places, done = "", [], 0
-    for needle, place in zip(hidden, before, strict=True):
-        # Inside a paragraph, as its last sentence: no blank line gives a needle away.
-        text += "\n\n".join(kept[done:place]) + " "
-        places.append(Span(len(text), len(text) + len(needle.sentence)))
-        text += needle.sentence + "\n\n"
-        done = place
-    text += "\n\n".join(kept[done:])
-    return Haystack(text, total, hidden, places)
-
-
-def ours(ranker: BlockRanker, text: str) -> Finder:
+def ours(model: str, dtype: str) -> Finder:
     """The best span of `rerank_documents`."""
+    ranker = BlockRanker.from_pretrained(model, device="cpu", dtype=dtype)
 
-    def find(questions: Sequence[str]) -> list[Span]:
+    def find(questions: Sequence[str], text: str) -> list[Answer | None]:
         rankings = ranker.rerank_documents_batch(questions, [text], num_spans=1)
-        return [Span(*ranking[0].spans[0][:2]) for ranking in rankings]
+        firsts = [ranking[0].spans[0] for ranking in rankings]
+        return [Answer(each.score, each.start, each.end) for each in firsts]
 
     return find
 
@@ -119,43 +96,124 @@ def chunks_of(ranker: BlockRanker, text: str) -> list[Span]:
     return [Span(*place[1:]) for place in places_of(ranker.backbone, as_candidates([text]), Cut())]
 
 
-def bm25(chunks: list[Span], text: str) -> Finder:
-    """The best chunk of BM25."""
-    index = Bm25.over((f"{n:08}", text[start:end]) for n, (start, end) in enumerate(chunks))
+def bm25(ranker: BlockRanker) -> Finder:
+    """The best chunk of BM25 (bm25s, k1 1.5, b 0.75), English stems without stop words."""
+    import bm25s
+    from Stemmer import Stemmer
 
-    def find(questions: Sequence[str]) -> list[Span]:
-        run = index.search({str(n): question for n, question in enumerate(questions)}, 1)
-        firsts = [next(iter(run[str(n)]), None) for n in range(len(questions))]
-        return [Span(0, 0) if first is None else chunks[int(first)] for first in firsts]
+    def words(texts: list[str]) -> list[list[str]]:
+        found: list[list[str]] = bm25s.tokenize(
+            texts,
+            stopwords="en",
+            stemmer=Stemmer("english"),
+            return_ids=False,
+            show_progress=False,
+        )
+        return found
+
+    def find(questions: Sequence[str], text: str) -> list[Answer | None]:
+        chunks = chunks_of(ranker, text)
+        index = bm25s.BM25()
+        index.index(words([text[start:end] for start, end in chunks]), show_progress=False)
+        answers: list[Answer | None] = []
+        for asked in words(list(questions)):
+            scores = index.get_scores(asked)
+            best = int(scores.argmax())
+            found = scores[best] > 0
+            answers.append(Answer(float(scores[best]), *chunks[best]) if found else None)
+        return answers
 
     return find
 
 
-def dense(chunks: list[Span], text: str) -> Finder:
+def dense(ranker: BlockRanker, dtype: str) -> Finder:
     """The best chunk of dense search by MiniLM, exact."""
-    encoder = Encoder.load("minilm", device="cpu")
-    passages = [Passage(str(n), "", text[start:end]) for n, (start, end) in enumerate(chunks)]
-    vectors, _ = encoder.encode_passages(passages)
+    encoder = Encoder.load("minilm", device="cpu", dtype=dtype)
 
-    def find(questions: Sequence[str]) -> list[Span]:
-        return [chunks[n] for n in (encoder.encode_queries(questions) @ vectors.T).argmax(1)]
+    def find(questions: Sequence[str], text: str) -> list[Answer | None]:
+        chunks = chunks_of(ranker, text)
+        passages = [Passage(str(n), "", text[start:end]) for n, (start, end) in enumerate(chunks)]
+        vectors, _ = encoder.encode_passages(passages)
+        cosines = encoder.encode_queries(questions) @ vectors.T
+        return [Answer(float(row.max()), *chunks[int(row.argmax())]) for row in cosines]
 
     return find
 
 
-def measure(system: str, make: Callable[[], Finder], stack: Haystack, count: int) -> Found:
-    """Ask for the first `count` needles as they stand in `stack`, evenly chosen."""
-    chosen = [(2 * n + 1) * len(stack.needles) // (2 * count) for n in range(count)]
-    begun = time.perf_counter()
-    answers = make()([stack.needles[n].question for n in chosen])
-    seconds = time.perf_counter() - begun
+class Kept:
+    """The answers of one system by document, in files that a later run finds again."""
+
+    def __init__(self, folder: Path | None, name: str, until: float) -> None:
+        """`name` says of which run; no document is begun after the time `until`."""
+        self._folder, self._name, self._until = folder, name, until
+
+    def is_over(self) -> bool:
+        """Whether no other document should be begun."""
+        return time.monotonic() > self._until
+
+    def read(self, number: int) -> Answers | None:
+        """The answers of document `number`, where they are there."""
+        if self._folder is None or not self._path(number).exists():
+            return None
+        seconds, rows = json.loads(self._path(number).read_text())
+        return Answers(seconds, {q: row and Answer(*row) for q, row in rows.items()})
+
+    def write(self, number: int, found: Answers) -> None:
+        """Keep them."""
+        if self._folder is not None:
+            write_text(self._path(number), json.dumps(found))
+
+    def _path(self, number: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{self._name}-{number:03}.json"
+
+
+def finder_of(system: str, ranker: BlockRanker, dtype: str) -> Callable[[], Finder]:
+    """How a system is loaded; `ranker` cuts the chunks of those that do not cut."""
+    if system == "bm25":
+        return lambda: bm25(ranker)
+    return (lambda: dense(ranker, dtype)) if system == "dense" else (lambda: ours(system, dtype))
+
+
+def asked(stack: Haystack, count: int) -> list[int]:
+    """The first `count` needles as they stand in `stack`, evenly chosen."""
+    return [(2 * n + 1) * len(stack.needles) // (2 * count) for n in range(count)]
+
+
+def search(
+    load: Callable[[], Finder], stack: Haystack, parts: Sequence[Span], count: int, kept: Kept
+) -> tuple[float, list[Span]] | None:
+    """The seconds of `parts` and the best answer of all of them; None where time is up before."""
+    find: Finder | None = None
+    seconds = 0.0
+    best: list[Answer | None] = [None] * count
+    questions = [stack.needles[n].question for n in asked(stack, count)]
+    for number, (start, end) in enumerate(parts):
+        done = kept.read(number)
+        if done is None or not done.answers.keys() >= set(questions):
+            if kept.is_over():
+                return None
+            find = find or load()
+            begun = time.perf_counter()
+            answers = dict(zip(questions, find(questions, stack.text[start:end]), strict=True))
+            done = Answers(time.perf_counter() - begun, answers)
+            kept.write(number, done)
+        seconds += done.seconds
+        for place, question in enumerate(questions):
+            if (answer := done.answers[question]) is not None:
+                moved = Answer(answer.score, start + answer.start, start + answer.end)
+                best[place] = max(best[place] or moved, moved, key=lambda each: each.score)
+    return seconds, [Span(0, 0) if each is None else Span(*each[1:]) for each in best]
+
+
+def hits_of(stack: Haystack, count: int, answers: Sequence[Span]) -> list[list[bool]]:
+    """For each fifth of the text, which of the needles there that were asked for were found."""
     hits: list[list[bool]] = [[] for _ in range(_DEPTHS)]
-    for number, answer in zip(chosen, answers, strict=True):
+    for number, answer in zip(asked(stack, count), answers, strict=True):
         start, end = stack.places[number]
         held = min(end, answer.end) - max(start, answer.start)
         hits[start * _DEPTHS // len(stack.text)].append(2 * held >= end - start)
-    lengths = [end - start for start, end in answers]
-    return Found(system, stack.tokens, seconds, hits, float(np.mean(lengths)))
+    return hits
 
 
 def table(found: Sequence[Found]) -> str:
@@ -175,43 +233,45 @@ def main() -> None:
     """Hide, find and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("BLOCKSEEK_DATA"))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS[:3]))
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--needles", type=int, default=50, help="at most 50 (%(default)s)")
-    parser.add_argument("--decoder-tokens", type=int, default=20_000)
-    parser.add_argument("--decoder-needles", type=int, default=3, help="0 leaves smollm2 out")
-    parser.add_argument(
-        "--quick", action="store_true", help="5,000 tokens and 5 needles, no smollm2"
-    )
+    parser.add_argument("--documents", type=int, help="the first so many of the text alone")
+    parser.add_argument("--ask", type=int, help="for so many of the needles; default: for all")
+    parser.add_argument("--dtype", default="float32", help="of the models (%(default)s)")
+    parser.add_argument("--folder", type=Path, help="keep the answers of each document there")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end after about so many")
+    parser.add_argument("--quick", action="store_true", help="5,000 tokens and 5 needles")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("no prose: give --data, or set BLOCKSEEK_DATA to the folder of collections")
     if arguments.quick:
-        arguments.tokens, arguments.needles, arguments.decoder_needles = 5_000, 5, 0
-    folder = Path(arguments.data)
+        arguments.tokens, arguments.needles = 5_000, 5
+    until = time.monotonic() + 60 * arguments.minutes
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     mini = BlockRanker.from_pretrained("mini", device="cpu")
-    stack = haystack(folder, mini, arguments.tokens, arguments.needles)
-    chunks = chunks_of(mini, stack.text)
-    found = [
-        measure(name, make, stack, arguments.needles)
-        for name, make in (
-            ("bm25", lambda: bm25(chunks, stack.text)),
-            ("dense", lambda: dense(chunks, stack.text)),
-            ("mini", lambda: ours(mini, stack.text)),
-        )
-    ]
-    if count := arguments.decoder_needles:
-        smollm2 = BlockRanker.from_pretrained("smollm2", device="cpu")
-        short = haystack(folder, mini, arguments.decoder_tokens, arguments.needles)
-        cut = chunks_of(mini, short.text)
-        found += [
-            measure(name, make, short, count)
-            for name, make in (
-                ("bm25", lambda: bm25(cut, short.text)),
-                ("mini", lambda: ours(mini, short.text)),
-                ("smollm2", lambda: ours(smollm2, short.text)),
-            )
-        ]
+    stack = haystack(
+        Path(arguments.data), counter_of(mini.backbone), arguments.tokens, arguments.needles
+    )
+    if arguments.documents is not None:
+        stack = stack.first(arguments.documents)
+    count = arguments.ask or len(stack.needles)
+    found = []
+    for system in arguments.systems:
+        name = f"{system}-{arguments.tokens}-{arguments.needles}-{arguments.dtype}"
+        kept, parts = Kept(arguments.folder, name, until), stack.documents
+        if system == "bm25":  # how rare a word is, it counts over all of the text
+            kept, parts = Kept(None, name, math.inf), [Span(0, len(stack.text))]
+        answered = search(finder_of(system, mini, arguments.dtype), stack, parts, count, kept)
+        if answered is None:
+            print(f"{system}: the time is up; call again with the same --folder", file=sys.stderr)
+            return
+        seconds, answers = answered
+        hits = hits_of(stack, count, answers)
+        characters = float(np.mean([end - start for start, end in answers]))
+        found.append(Found(system, stack.tokens, seconds, hits, characters))
     if arguments.json:
         results = [each._asdict() for each in found]
         print(json.dumps({"provenance": provenance(), "results": results}))

@@ -215,8 +215,9 @@ class BlockRanker:
         scores: list[list[float]] = [[] for _ in prompts]
         parts = []
         for number, prompt in enumerate(prompts):
-            if self.settings.query_attends and prompt.num_tokens > self.max_tokens:
-                scores[number] = grouped_scores(prompt, self.max_tokens, self.log_sums)
+            if self.settings.score == "mass" and prompt.num_tokens > self.max_tokens:
+                attends = self.settings.query_attends
+                scores[number] = grouped_scores(prompt, self.max_tokens, self.log_sums, attends)
             else:
                 parts += [
                     (number, part) for part in in_parts(prompt, self.settings, self.max_tokens)

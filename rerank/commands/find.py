@@ -17,6 +17,7 @@ from rerank.commands.model_options import add_model_options, load_ranker, model_
 
 if TYPE_CHECKING:
     from rerank.documents.ranking import RankedDocument
+    from rerank.prompt.candidates import Candidate
 
 _SHOWN_CHARACTERS = 200
 
@@ -55,18 +56,39 @@ def run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None:
             check_count(f"--{name.replace('_', '-')}", getattr(arguments, name))
     documents = read_documents(arguments.files)  # what is wrong is told before a model loads
-    sizes = {
-        name: getattr(arguments, name)
-        for name in ("block_tokens", "overlap_tokens")
-        if getattr(arguments, name) is not None
-    }
-    found = load_ranker(arguments).rerank_documents(
-        arguments.query, documents, arguments.top_k, num_spans=arguments.spans, **sizes
-    )
+    found = _found(arguments, documents)
     if arguments.json:
         _print_json(arguments.query, found, model_name(arguments))
     else:
         _print_lines(found)
+
+
+def _found(
+    arguments: argparse.Namespace, documents: Sequence["Candidate"]
+) -> list["RankedDocument"]:
+    """The ranking of `documents`; on a terminal a bar tells how much of them was read."""
+    from tqdm import tqdm
+
+    from rerank.documents.blocks import Cut
+    from rerank.documents.ranking import rank_documents
+
+    sizes = {"size": arguments.block_tokens, "overlap": arguments.overlap_tokens}
+    cut = Cut(**{name: tokens for name, tokens in sizes.items() if tokens is not None})
+    ranker = load_ranker(arguments)
+    characters = sum(len(document.text) for document in documents)
+    with tqdm(
+        total=characters, desc="read", unit=" characters", unit_scale=True, disable=None
+    ) as bar:
+        (found,) = rank_documents(
+            ranker,
+            [arguments.query],
+            documents,
+            arguments.top_k,
+            cut,
+            arguments.spans,
+            bar.update,
+        )
+    return found
 
 
 def _print_json(query: str, found: Sequence["RankedDocument"], model: str) -> None:

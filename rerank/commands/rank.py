@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from configs.command import Subparsers
 from configs.formats.checks import check_count, check_query
+from rerank.commands.budget import Budget, add_budget_options, budget_of, first_scores
 from rerank.commands.model_options import add_model_options, load_ranker, model_name
 from rerank.commands.passage_file import read_passages
 from rerank.commands.query_file import Request, read_batch, read_queries
@@ -60,6 +61,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="a folder that `cache build` made: all its passages are ranked, or those of "
         "--passages, and only the query is read",
     )
+    add_budget_options(parser)
     parser.add_argument(
         "--coverage",
         type=float,
@@ -90,12 +92,15 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if arguments.cache is not None and covers:
         raise ValueError("--coverage with --cache, whose passages are read already: give one")
+    budget = budget_of(arguments)
     if arguments.cache is not None and not arguments.cache.is_dir():
         raise ValueError(f"--cache: {arguments.cache} does not exist")
     requests = _requests(arguments)  # what is wrong with them is told before a model loads
+    # Over the same passages a score is of no one query.
+    firsts = first_scores(requests) if budget and arguments.queries is None else {}
     from tqdm import tqdm
 
-    ranking = _ranking(arguments)
+    ranking = _ranking(arguments, budget, firsts)
     bar = tqdm(total=len(requests), unit="query", disable=None if len(requests) > 1 else True)
     with bar:
         for start in range(0, len(requests), _QUERIES_AT_ONCE):
@@ -150,7 +155,9 @@ def _ranked(ranking: _Ranking, some: Sequence[Request]) -> list[list["Ranked"]]:
     return [_ranked(ranking, [request])[0] for request in some]
 
 
-def _ranking(arguments: argparse.Namespace) -> _Ranking:
+def _ranking(
+    arguments: argparse.Namespace, budget: Budget, firsts: dict[str, list[float] | None]
+) -> _Ranking:
     top_k = arguments.top_k
     if arguments.mode == "decode":
         from rerank.answers.decoding import DEFAULT_DECODER, AnswerDecoder
@@ -169,7 +176,31 @@ def _ranking(arguments: argparse.Namespace) -> _Ranking:
         # Of all passages, not of those that are printed: masses are shares of the whole list.
         return {each.id: each for each in ranker.highlights(request.query, request.own)}
 
-    if arguments.cache is None:
+    coverage = {
+        "coverage": arguments.coverage,
+        "coverage_passages": arguments.coverage_passages,
+    }
+    cache = None
+    if arguments.cache is not None:
+        from rerank.cache.passage_cache import PassageCache
+
+        cache = PassageCache.open(ranker, arguments.cache)
+    if budget:
+
+        def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
+            return [
+                ranker.rerank(
+                    request.query,
+                    request.own,
+                    top_k,
+                    cache=cache,
+                    first_scores=firsts.get(request.id),
+                    **budget,
+                    **coverage,
+                )
+                for request in some
+            ]
+    elif cache is None:
 
         def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
             lists = [request.own for request in some]
@@ -177,13 +208,9 @@ def _ranking(arguments: argparse.Namespace) -> _Ranking:
                 [request.query for request in some],
                 lists,
                 top_k,
-                coverage=arguments.coverage,
-                coverage_passages=arguments.coverage_passages,
+                **coverage,
             )
     else:
-        from rerank.cache.passage_cache import PassageCache
-
-        cache = PassageCache.open(ranker, arguments.cache)
 
         def rank(some: Sequence[Request]) -> list[list["Ranked"]]:
             return [

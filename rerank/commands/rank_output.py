@@ -58,14 +58,14 @@ def print_lines(
 ) -> None:
     """A line a passage, below it the tokens of the most mass; with `titled`, first the query.
 
-    A `~` stands before a score that is an estimate.
+    A `~` stands before a score of a passage that was not read to the end.
     """
     from rerank.prompt.candidates import as_candidate
 
     if titled:
         print(f"query {shown(request.id)}: {shown_line(request.query)}")
     for result in results:
-        about = "~" if result.stage == "estimate" else ""
+        about = "" if result.stage == "read" else "~"
         print(f"{result.rank:>4}  {about}{result.score:.4f}  {shown(result.id)}", end="")
         if request.passages is None:  # a cache keeps no words
             print()

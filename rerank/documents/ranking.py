@@ -14,7 +14,7 @@ from configs.formats.checks import check_count
 from configs.formats.chunks import Span
 from rerank.backbones.protocol import Backbone
 from rerank.documents.blocks import Cut, Place, as_block
-from rerank.documents.scores import Reader, scored_blocks
+from rerank.documents.scores import Advance, Reader, scored_blocks
 from rerank.documents.spans import answer_span, merged
 from rerank.prompt.candidates import Candidate, ranked
 from rerank.scoring.scores import with_unread_last
@@ -53,19 +53,20 @@ def rank_documents(
     top_k: int | None,
     cut: Cut,
     num_spans: int,
+    advance: Advance | None = None,
 ) -> list[list[RankedDocument]]:
     """For each of `queries` the best `top_k` (None: all) of `documents`, by (score, id).
 
     A document's score is its best block's. Its spans are found in its best `num_spans` blocks, one
     in each, and those that overlap are one, with the higher score; they stand by (score, start).
     A document without a token is not read: it comes last, as `with_unread_last` says, with a
-    `BlankPassagesWarning`. Raises `ValueError` as `scored_blocks` does.
+    `BlankPassagesWarning`. `advance` is told as by `scored_blocks`, which raises the `ValueError`s.
     """
     check_count("num_spans", num_spans)
     # By id, so that not even who of equal blocks comes into a decoder's final is a matter of order.
     order = sorted(range(len(documents)), key=lambda number: documents[number].id)
     documents = [documents[number] for number in order]
-    found = scored_blocks(reader, queries, documents, cut)
+    found = scored_blocks(reader, queries, documents, cut, advance)
     blocks: dict[int, list[int]] = defaultdict(list)
     for number, place in enumerate(found.places):
         blocks[place.document].append(number)

@@ -6,12 +6,13 @@ Enters: documents, and a query or several. Leaves: where each block is, and a sc
   where they don't see the query they are read once for all queries.
 - `score: mass`. A block's score is its share of the attention to all blocks of all documents. They
   are read in groups, each of one document; of a group only the log-sum-exps stay, and in the end
-  all go under one softmax. Then the best, as many as one prompt holds, are read together once more.
-  `rerank.scoring.groups` does the same with a list and says what is exact in it.
+  all go under one softmax. Then, where the query attends to them, the best, as many as one prompt
+  holds, are read together once more. `rerank.scoring.groups` does the same with a list and says
+  what is exact in it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, islice
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -29,6 +30,8 @@ from rerank.scoring.scores import LogSums, mass_scores
 # As exact as without a cache, and gone when the next ones are read.
 _BITS = 32
 _SCORED_AT_ONCE = 64
+# Is given how many characters were read since it was last called.
+Advance = Callable[[int], object]
 
 
 class Reader(Protocol):
@@ -63,52 +66,94 @@ class Scored(NamedTuple):
     scores: list[list[float]]
 
 
+class _Stream:
+    """The blocks of documents, cut as they are asked for, and the `places` of those so far."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        documents: Sequence[Candidate],
+        cut: Cut,
+        advance: Advance | None = None,
+    ) -> None:
+        self.documents = documents
+        self.places: list[Place] = []
+        self._cut = places_of(backbone, documents, cut)
+        self._advance = advance
+        self._starts = [0, *accumulate(len(document.text) for document in documents)]
+        self._told = 0
+
+    def blocks(self) -> Iterator[Candidate]:
+        """Each block once, in order."""
+        for place in self._cut:
+            self.places.append(place)
+            yield self.block(place)
+
+    def block(self, place: Place) -> Candidate:
+        """The block at `place`."""
+        return as_block(self.documents, place)
+
+    def was_read(self, count: int) -> None:
+        """Tell that the first `count` blocks were read."""
+        if self._advance is not None and count:
+            place = self.places[count - 1]
+            read = self._starts[place.document] + place.end
+            self._advance(read - self._told)
+            self._told = read
+
+
 def scored_blocks(
-    reader: Reader, queries: Sequence[str], documents: Sequence[Candidate], cut: Cut
+    reader: Reader,
+    queries: Sequence[str],
+    documents: Sequence[Candidate],
+    cut: Cut,
+    advance: Advance | None = None,
 ) -> Scored:
     """Cut `documents` into blocks and score them; memory grows by a few numbers a block.
 
-    Raises `ValueError` as `places_of` does, and for a query that leaves no room for a block.
+    `advance` is told of the characters of the documents as they are read: once, or once a query
+    where each reads its own copy. Raises `ValueError` as `places_of` does, and for a query
+    that leaves no room for a block.
     """
     settings = reader.backbone.settings
     reader.prompts(queries, [[]] * len(queries))  # a bad query is refused before anything is read
+
+    def stream() -> _Stream:
+        return _Stream(reader.backbone, documents, cut, advance)
+
     if settings.score == "mass":
-        each = [_shared(reader, query, documents, cut) for query in queries]
+        each = [_shared(reader, query, stream()) for query in queries]
         return Scored(each[0].places, [found.scores[0] for found in each])
-    if settings.passages_see_query:
-        return _seen_by(reader, queries, documents, cut)
-    return _read_once(reader, queries, documents, cut)
+    score = _seen_by if settings.passages_see_query else _read_once
+    return score(reader, queries, stream())
 
 
-def _read_once(
-    reader: Reader, queries: Sequence[str], documents: Sequence[Candidate], cut: Cut
-) -> Scored:
+def _read_once(reader: Reader, queries: Sequence[str], stream: _Stream) -> Scored:
     """Blocks that no query changes, a shard of a passage cache at a time."""
-    found = Scored([], [[] for _ in queries])
+    found = Scored(stream.places, [[] for _ in queries])
     begun = cache_build.start(reader.backbone, _BITS, cache_build.DEFAULT_SALIENT_SHARE)
     begun = begun._replace(shard_tokens=reader.max_tokens)
-    blocks = _noted(reader.backbone, documents, cut, found.places)
-    for shard in cache_build.shards_of(reader.backbone, begun, blocks):
+    for shard in cache_build.shards_of(reader.backbone, begun, stream.blocks()):
         cache = PassageCache(reader, [shard], begun.states, begun.identity)
         for query, scores in zip(queries, found.scores, strict=True):
             scores += cache.scores(query, shard.ids)
+        stream.was_read(len(found.scores[0]))
     return found
 
 
-def _seen_by(
-    reader: Reader, queries: Sequence[str], documents: Sequence[Candidate], cut: Cut
-) -> Scored:
+def _seen_by(reader: Reader, queries: Sequence[str], stream: _Stream) -> Scored:
     """Blocks that see the query, but no other block."""
-    found = Scored([], [[] for _ in queries])
-    blocks = _noted(reader.backbone, documents, cut, found.places)
+    found = Scored(stream.places, [[] for _ in queries])
+    blocks = stream.blocks()
     while some := list(islice(blocks, _SCORED_AT_ONCE)):
         for query, scores in zip(queries, found.scores, strict=True):
             scores += reader.scores(query, some)
+        stream.was_read(len(stream.places))
     return found
 
 
 @torch.inference_mode()
-def _shared(reader: Reader, query: str, documents: Sequence[Candidate], cut: Cut) -> Scored:
+def _shared(reader: Reader, query: str, stream: _Stream) -> Scored:
     """Shares of all blocks' attention for one query, less those for the content-free one if so set.
 
     Groups and the final are run for each of the two, as for a list.
@@ -119,21 +164,22 @@ def _shared(reader: Reader, query: str, documents: Sequence[Candidate], cut: Cut
         asked += tokenize(backbone.tokenizer, settings, [content_free_texts(settings)])
     budget = reader.max_tokens - max(prompt.num_tokens for prompt in asked)
     sums: list[list[LogSums]] = [[] for _ in asked]
-    places: list[Place] = []
+    places = stream.places
     lengths: list[int] = []
-    for group in _groups(backbone, documents, cut, budget, places):
+    for group in _groups(backbone, stream, budget):
         lengths += [len(block.ids) for block in group]
         for prompt, found in zip(asked, sums, strict=True):
             found.append(reader.log_sums(prompt._replace(passages=group)))
+        stream.was_read(len(lengths))
     if not places:
         return Scored([], [[]])
 
     def after_final(prompt: PromptTokens, found: list[LogSums]) -> list[float]:
         merged = dict(enumerate(union_scores(found)))
         chosen = finalists(range(len(places)), merged, lengths, budget)
-        if len(found) > 1 and len(chosen) > 1:
-            blocks = [as_block(documents, places[number]) for number in chosen]
-            pairs = cache_build.tokenized(backbone, iter(blocks))
+        if settings.query_attends and len(found) > 1 and len(chosen) > 1:
+            blocks = (stream.block(places[number]) for number in chosen)
+            pairs = cache_build.tokenized(backbone, blocks)
             final = reader.log_sums(prompt._replace(passages=[block for _, block in pairs]))
             masses = dict(zip(chosen, mass_scores(final).tolist(), strict=True))
             merged |= shared_out(merged, masses)
@@ -143,21 +189,15 @@ def _shared(reader: Reader, query: str, documents: Sequence[Candidate], cut: Cut
     return Scored(places, [scores[0] if len(scores) == 1 else calibrated(*scores)])
 
 
-def _groups(
-    backbone: Backbone,
-    documents: Sequence[Candidate],
-    cut: Cut,
-    budget: int,
-    places: list[Place],
-) -> Iterator[list[BlockTokens]]:
+def _groups(backbone: Backbone, stream: _Stream, budget: int) -> Iterator[list[BlockTokens]]:
     """Blocks in order, as many as `budget` tokens hold, none with those of another document.
 
     So no document's groups depend on the others, nor on their order.
     """
     group: list[BlockTokens] = []
     tokens = 0
-    blocks = _noted(backbone, documents, cut, places)
-    for number, (_, block) in enumerate(cache_build.tokenized(backbone, blocks)):
+    places = stream.places
+    for number, (_, block) in enumerate(cache_build.tokenized(backbone, stream.blocks())):
         first = number == 0 or places[number].document != places[number - 1].document
         if group and (first or tokens + len(block.ids) > budget):
             yield group
@@ -166,12 +206,3 @@ def _groups(
         tokens += len(block.ids)
     if group:
         yield group
-
-
-def _noted(
-    backbone: Backbone, documents: Sequence[Candidate], cut: Cut, places: list[Place]
-) -> Iterator[Candidate]:
-    """The blocks of `documents`; where each is comes into `places`."""
-    for place in places_of(backbone, documents, cut):
-        places.append(place)
-        yield as_block(documents, place)

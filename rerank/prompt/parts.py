@@ -12,10 +12,9 @@ from rerank.settings.common import RankerSettings
 def in_parts(prompt: PromptTokens, settings: RankerSettings, max_tokens: int) -> list[PromptTokens]:
     """The prompt in parts of at most `max_tokens`, where a score needs no other passage.
 
-    Where the query attends to the passages every score depends on all: one part, for longer
-    ones are read in groups.
+    With `score: mass` every score depends on all: one part, for longer ones are read in groups.
     """
-    if settings.query_attends:
+    if settings.score == "mass":
         return [prompt]
     parts: list[PromptTokens] = []
     tokens = max_tokens + 1

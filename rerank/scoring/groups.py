@@ -1,4 +1,4 @@
-"""Lists that no one prompt holds, where the query attends to its passages: groups, then a final.
+"""Lists that no one prompt holds, scored by shares of the attention to all: groups, then a final.
 
 Enters: a prompt longer than the budget, and what reads one that fits. Leaves: a score a passage.
 
@@ -6,8 +6,9 @@ Enters: a prompt longer than the budget, and what reads one that fits. Leaves: a
    a hash of their tokens: which passages meet doesn't depend on the order they were given in.
    Passages with the same tokens are read once and share their score.
 2. **Union.** A passage's keys depend on no other passage, so the log-sum-exps of all groups are put
-   under one softmax, mass_b = exp(lse_b - lse_all). Exact but for one thing: a group's query block
-   has read that group alone, where in one prompt it would have read all passages.
+   under one softmax, mass_b = exp(lse_b - lse_all). Exact but for one thing: a query block that
+   attends to passages has read its group alone, where in one prompt it would have read all. Where
+   it does not attend, this is all.
 3. **Final.** The best of the union, as many as fit, are read once more together: their order among
    themselves is that of one prompt. They share out what the union gave them above the best of the
    rest, cut + (total - n * cut) * mass, so none of them falls below a passage that was left out.
@@ -32,11 +33,13 @@ Read = Callable[[PromptTokens], LogSums]
 Key = TypeVar("Key", bytes, int)
 
 
-def grouped_scores(prompt: PromptTokens, max_tokens: int, read: Read) -> list[float]:
+def grouped_scores(
+    prompt: PromptTokens, max_tokens: int, read: Read, attends: bool = True
+) -> list[float]:
     """The scores of the passages of `prompt`, in their order; `read` is given `max_tokens` each.
 
-    Every group holds at least one passage, so a passage that alone is too long is read all the
-    same.
+    `attends` says whether the query block reads the passages: without, there is no final. Every
+    group holds at least one passage, so a passage that alone is too long is read all the same.
     """
     keys = [_digest(passage) for passage in prompt.passages]
     distinct = {key: place for place, key in enumerate(keys)}
@@ -50,6 +53,8 @@ def grouped_scores(prompt: PromptTokens, max_tokens: int, read: Read) -> list[fl
     places = {key: number for number, key in enumerate(order)}
     rows = torch.tensor([places[key] for key in keys])
     union = union_scores(sums, rows)
+    if not attends:
+        return union
     merged = dict(zip(keys, union, strict=True))
     chosen = finalists(order, merged, [len(block.ids) for block in blocks], budget)
     if len(chosen) > 1:

@@ -1,11 +1,16 @@
 """`python -m rerank find`: what it reads, what it prints, what it refuses."""
 
 import gzip
+import io
 import json
 import os
+import sys
 
 import pytest
 
+from configs.command import run_command
+from rerank import BlockRanker
+from rerank.__main__ import make_parser
 from rerank.commands.document_file import read_documents
 
 TEXT = "Rain fell.\r\n\r\nGoethe wrote Faust. 🇩🇪 Nobody sang.\n"
@@ -93,3 +98,18 @@ def test_bad_lines_are_named(tmp_path):
     path.write_text("")
     with pytest.raises(ValueError, match=r"rows\.jsonl: no document"):
         read_documents([path])
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_sees_how_much_was_read(minilm_ranker, monkeypatch, files, terminal):
+    monkeypatch.setattr(BlockRanker, "from_pretrained", lambda *_: minilm_ranker)
+    monkeypatch.setattr(sys, "stderr", _Terminal() if terminal else io.StringIO())
+    assert run_command(make_parser(), ["find", QUERY, str(files / "packed")]) == 0
+    printed = sys.stderr.getvalue()
+    assert ("7.00/7.00" in printed and "characters/s" in printed) == terminal
+    assert terminal or not printed

@@ -6,6 +6,7 @@ from rerank_cases import QUERY, load_ranker, save_model, scores
 
 from rerank import BlankPassagesWarning, BlockRanker
 from rerank.documents.blocks import Cut, as_block, places_of
+from rerank.documents.ranking import rank_documents
 from rerank.documents.spans import merged
 from rerank.prompt.candidates import as_candidates
 
@@ -25,7 +26,7 @@ DOCUMENTS = [
     {"id": "other", "text": " ".join(SENTENCES[::-1])},
 ]
 SMALL = {"block_tokens": 40, "overlap_tokens": 10}
-KINDS = ("encoder", "decoder", "calibrated", "seen")
+KINDS = ("encoder", "decoder", "calibrated", "seen", "shares")
 SEEN = """
 backbone: encoder
 instruction: "Query: {query}"
@@ -35,6 +36,7 @@ query_attends: false
 signal: query
 score: log_sum_exp
 """
+SHARES = SEEN.replace('"Query: {query}"', '""').replace("log_sum_exp", "mass")
 CALIBRATED = """
 backbone: decoder
 query_attends: true
@@ -52,8 +54,9 @@ calibration: content_free
 def rankers(tmp_path_factory):
     def make(kind):
         folder = tmp_path_factory.mktemp(kind)
-        if kind in ("encoder", "seen"):
-            return load_ranker(save_model(folder, "Bert", "minilm"), SEEN * (kind == "seen"))
+        if kind in ("encoder", "seen", "shares"):
+            settings = {"seen": SEEN, "shares": SHARES}.get(kind, "")
+            return load_ranker(save_model(folder, "Bert", "minilm"), settings)
         settings = CALIBRATED * (kind == "calibrated")
         return load_ranker(save_model(folder, "Llama", "smollm2"), settings)
 
@@ -79,6 +82,17 @@ def test_a_document_has_the_score_of_its_best_block(rankers, kind):
     assert [each.score for each in found] == sorted(wanted.values(), reverse=True) or kind != "seen"
     assert [each.rank for each in found] == [1, 2, 3, 4]
     assert all(each.document is DOCUMENTS[each.original_rank - 1] for each in found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_document_in_one_block_is_a_passage(rankers, kind):
+    documents = [{"id": "pear", "title": "Pear", "text": "A pear."}, {"id": "f", "text": "Faust."}]
+    found = rankers[kind].rerank_documents(QUERY, documents)
+    alone = rankers[kind].rerank(QUERY, documents)
+    assert [each.id for each in found] == [each.id for each in alone]
+    assert [each.score for each in found] == pytest.approx([each.score for each in alone], abs=1e-6)
+    texts = {each["id"]: each["text"] for each in documents}
+    assert [[span.text for span in each.spans] for each in found] == [[texts[f.id]] for f in found]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -203,6 +217,14 @@ def test_groups_of_a_long_document_share_one_softmax_and_the_best_meet(rankers):
     assert 0 < found[0].score < 1
 
 
+def test_shares_of_a_query_that_is_read_alone_do_not_hang_on_the_groups(rankers):
+    wanted = rankers["shares"].rerank_documents(QUERY, DOCUMENTS, **SMALL)
+    parted = BlockRanker(rankers["shares"].backbone, max_tokens=260)
+    found = parted.rerank_documents(QUERY, DOCUMENTS, **SMALL)
+    assert [each.id for each in found] == [each.id for each in wanted]
+    assert [each.score for each in found] == pytest.approx([w.score for w in wanted], rel=1e-5)
+
+
 def test_a_block_carries_its_title_and_leaves_room_for_it(rankers, recwarn):
     ranker = rankers["decoder"]
     documents = [{"title": "Weimar " * 150, "text": LONG}]
@@ -239,3 +261,14 @@ def test_bad_calls_are_refused_in_a_sentence(rankers):
         ranker.rerank_documents(" ", [LONG])
     with pytest.raises(ValueError, match="the list is empty"):
         ranker.rerank_documents(QUERY, [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_progress_is_told_in_characters_up_to_the_last_block(rankers, kind):
+    ranker = BlockRanker(rankers[kind].backbone, max_tokens=120)
+    told: list[int] = []
+    documents = as_candidates([LONG * 8, "A pear. \n\n"])
+    rank_documents(ranker, [QUERY], documents, None, Cut(*SMALL.values()), 1, told.append)
+    assert len(told) > 1
+    assert min(told) > 0
+    assert sum(told) == len(LONG * 8) + len("A pear.")

@@ -1,4 +1,4 @@
-"""Lists longer than the budget, where the query attends: groups, union, final."""
+"""Lists longer than the budget, scored by shares: groups, union, final."""
 
 import itertools
 import random
@@ -15,6 +15,17 @@ from rerank.scoring.groups import even_groups, grouped_scores
 from rerank.scoring.scores import LogSums
 
 WORDS = ["faust", "pear", "goethe", "rain", "tragedy", "weimar", "novel", "wrote", "water"]
+
+
+ALONE = """
+backbone: encoder
+instruction: ""
+passage: "{title}\\n{text}"
+query: "{query}"
+query_attends: false
+signal: query
+score: mass
+"""
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +116,18 @@ def test_passages_with_the_same_words_share_a_score_and_are_ordered_by_id(llama)
     found = [r for r in short.rerank(QUERY, passages) if r.id in "abc"]
     assert [r.id for r in found] == ["a", "b", "c"]
     assert len({r.score for r in found}) == 1
+
+
+def test_shares_of_a_query_that_is_read_alone_do_not_hang_on_the_groups(tmp_path):
+    """Each part of a list had a softmax of its own, and its shares added up to 1."""
+    whole = load_ranker(save_model(tmp_path, "Bert", "minilm"), ALONE)
+    passages = [*_long_list(40), {"id": "twin", "text": _long_list(1)[0]["text"]}]
+    wanted = scores(whole, QUERY, passages)
+    assert sum(wanted) == pytest.approx(1, abs=1e-5)
+    assert max(wanted) > 2 * min(wanted)
+    for max_tokens in (60, 200):
+        parted = BlockRanker(whole.backbone, max_tokens=max_tokens)
+        assert scores(parted, QUERY, passages) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_query_that_leaves_no_room_is_one_sentence(llama):
