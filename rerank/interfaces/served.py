@@ -72,9 +72,10 @@ class ServedReranker:
         """
         lists = [as_candidates(documents, allow_blank=True) for documents in document_lists]
         found: dict[int, list[float]] = {}
-        for number, (query, candidates) in enumerate(zip(queries, lists, strict=True)):
-            if self._cache is not None and self._cache.holds(candidates):
-                found[number] = self._cache.scores_of(query, candidates)
+        if self._cache is not None:
+            kept = [number for number, each in enumerate(lists) if self._cache.holds(each)]
+            scores = self._cache.scores_batch([queries[n] for n in kept], [lists[n] for n in kept])
+            found = dict(zip(kept, scores, strict=True))
         read = [number for number in range(len(lists)) if number not in found]
         scores = scores_with_blanks(
             self._ranker, [queries[n] for n in read], [lists[n] for n in read]
