@@ -207,6 +207,7 @@ def main() -> None:
         subprocess.run(
             [*command, "--passages", str(corpus), "--out", str(cached)],
             env=environment(arguments.threads),
+            stdout=subprocess.DEVNULL,
             check=True,
         )
         process, port = serve(index, arguments.threads)

@@ -52,7 +52,9 @@ class SteadyEncoder(Encoder):
         asked = list(dict.fromkeys(texts))
         found = {text: self._known.pop(text) for text in asked if text in self._known}
         missing = [text for text in asked if text not in found]
-        found |= zip(missing, self.encode_apart(missing, self.record.query_prompt)[0], strict=True)
+        vectors, _ = self.encode_apart(missing, self.record.query_prompt)
+        # A row would hold on to the whole batch that it was computed in.
+        found |= {text: row.copy() for text, row in zip(missing, vectors, strict=True)}
         self._known |= {text: found[text] for text in asked if len(text) <= _MOST_CHARACTERS}
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)

@@ -81,6 +81,7 @@ def test_what_was_asked_before_is_remembered_to_the_bit(tiny_encoder, monkeypatc
     np.testing.assert_array_equal(encoder.encode_queries(["b c", "a"]), first[[1, 0]])
     assert read.count("a") == 1  # it was asked for last
     assert read.count("b c") == 2
+    assert all(vector.base is None for vector in encoder._known.values())  # no batch is held on to
 
 
 def test_no_queries_have_no_vectors_and_a_bad_one_is_named(tiny_encoder):
