@@ -7,8 +7,8 @@ them by itself, bit for bit.
     recent.scores_batch(["who wrote Faust?"], [as_candidates(["Goethe did.", "A pear."])])
 
 Services that answer out of documents send the same ones under many queries. A list of which no text
-was met before is left to the ranker, which reads it together with its query: it costs no more than
-a digest a text, and what comes once takes no room.
+was met before is left to the ranker, which reads it together with its query: it takes no room, and
+costs no more than a digest a text. The texts of all others are kept.
 """
 
 from collections import Counter, OrderedDict

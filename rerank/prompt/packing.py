@@ -46,11 +46,11 @@ class PackedPrompts:
     """R prompts in one row of T tokens; they are the layouts' first R requests.
 
     `layout` has the blocks that attention knows, `passages` whole passages, whose windows are one:
-    the two are the same where no passage has several; of cached passages it tells where they lie
-    in what was read. `passage_counts` [R] are their numbers of
-    passages, `signal` [S] token numbers, and `signal_request` [S] the request whose passages each
-    of them scores; `key_mask` [T] is False for special tokens, which score for nobody. `words`
-    int32 [T] number the words that tokens begin; all 0 where nothing asks.
+    the two are the same where no passage has several. Of cached passages `passages` tells where
+    they lie in what was read. `passage_counts` [R] are their numbers of passages, `signal` [S]
+    token numbers, and `signal_request` [S] the request whose passages each of them scores;
+    `key_mask` [T] is False for special tokens, which score for nobody. `words` int32 [T] number the
+    words that tokens begin; all 0 where nothing asks.
     """
 
     layout: BlockLayout

@@ -8,13 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from kernels import (
-    BlockScores,
-    CachedLayout,
-    QuantizedTokens,
-    block_score,
-    cached_block_score,
-)
+from kernels import BlockScores, CachedLayout, QuantizedTokens, block_score, cached_block_score
 from kernels.block_score import mass
 from rerank.backbones.lexical import WordWeights, word_matches
 from rerank.backbones.protocol import Readout, ScoringHeads
