@@ -1,11 +1,19 @@
 """The service under load, beside the same requests one by one.
 
 Enters: options. Leaves: a table on stdout for each kind of work: answers a second for one client
-and for many, times of an answer, statuses, and the most memory that the server had in the first and
-in the last quarter.
+and for many, times of an answer, statuses, and the server's own memory (anonymous pages: what it
+reads of files is the system's to take back) as the most of every 10 seconds.
 
-The server is a process of its own, with an index of made passages; the clients are one process
-beside it, on the same cores. Every query is another one: nothing is remembered.
+The server is a process of its own, with an index of made passages and what the reranker has read of
+them; the clients are one process beside it, on the same cores. One server with the same options
+answers one client and many, with requests of the same kinds. Every query is another one.
+
+    search          10 hits, not reranked
+    search+rerank   10 hits, reranked from the passage cache beside the index
+    rerank-new      8 texts of about 16 words that nobody sent before
+    rerank-again    8 texts of about 60 words, of 200 that come again and again under other queries
+    embeddings      one text
+    mixed           of ten requests 5 search+rerank, 2 search, 1 each of the others
 
     python benchmarks/serve.py --quick
     python benchmarks/serve.py --work search --json
@@ -37,23 +45,33 @@ from index.records import Passage
 from retrieval.build import IndexSettings, build_index
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = ("search", "rerank", "embeddings", "mixed")
+_CACHED = "search+rerank"
+MIXED = (
+    *(_CACHED, "search", _CACHED, "rerank-again", _CACHED),
+    *("rerank-new", _CACHED, "search", _CACHED, "embeddings"),
+)
+WORK = ("search", "search+rerank", "rerank-new", "rerank-again", "embeddings", "mixed")
+SAMPLE_SECONDS = 0.25
 Request = tuple[str, dict[str, Any]]
 
 
 def requests_of(work: str) -> Iterator[Request]:
     """Endless requests, each with words of its own: the same ones for whoever starts anew."""
     random = np.random.default_rng(1)
+    known = make_passages(200, 60, seed=1)
     for number in count():
         words = " ".join(random.choice(WORDS, random.integers(2, 9)))
         query = f"{words} {number}"
-        documents = make_passages(8, 16, seed=number)
-        kinds: dict[str, Request] = {
-            "search": ("/v1/search", {"query": query, "rerank": False}),
-            "rerank": ("/v1/rerank", {"query": query, "documents": documents}),
-            "embeddings": ("/v1/embeddings", {"input": query, "encoding_format": "base64"}),
-        }
-        yield kinds[work if work != "mixed" else WORK[number % 3]]
+        kind = work if work != "mixed" else MIXED[number % len(MIXED)]
+        if kind == "embeddings":
+            yield "/v1/embeddings", {"input": query, "encoding_format": "base64"}
+        elif kind.startswith("search"):
+            yield "/v1/search", {"query": query, "rerank": kind == _CACHED}
+        else:
+            new = [f"{text} {number}" for text in make_passages(8, 16, seed=number)]
+            again = [known[place] for place in random.choice(len(known), 8, replace=False)]
+            documents = new if kind == "rerank-new" else again
+            yield "/v1/rerank", {"query": query, "documents": documents}
 
 
 class Client:
@@ -104,12 +122,13 @@ async def load(
     return taken, statuses, time.perf_counter() - started
 
 
-async def watch_memory(pid: int, sizes: list[int]) -> None:
-    """Add the resident bytes of a process to `sizes`, four times a second."""
+async def watch_memory(pid: int, sizes: list[float]) -> None:
+    """Add the MiB of a process that are its own to `sizes`, four times a second."""
     while True:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        sizes.append(pages * os.sysconf("SC_PAGE_SIZE"))
-        await asyncio.sleep(0.25)
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        own = next(line for line in lines if line.startswith("Anonymous:"))
+        sizes.append(int(own.split()[1]) / 1024)
+        await asyncio.sleep(SAMPLE_SECONDS)
 
 
 async def measure(port: int, pid: int, work: str, clients: int, seconds: float) -> dict[str, Any]:
@@ -119,7 +138,7 @@ async def measure(port: int, pid: int, work: str, clients: int, seconds: float) 
     rates: dict[str, list[float]] = {"one": [], "many": []}
     taken: list[float] = []
     statuses: Counter[int] = Counter()
-    sizes: list[int] = []
+    sizes: list[float] = []
     watching = asyncio.ensure_future(watch_memory(pid, sizes))
     turns = 4
     for _ in range(turns):
@@ -130,7 +149,7 @@ async def measure(port: int, pid: int, work: str, clients: int, seconds: float) 
         taken += together
         statuses += told
     watching.cancel()
-    quarter = max(1, len(sizes) // 4)
+    step = round(10 / SAMPLE_SECONDS)
     ratio = statistics.median(b / a for a, b in zip(rates["one"], rates["many"], strict=True))
     milliseconds = 1000 * np.percentile(taken, [50, 95, 99])
     return {
@@ -140,18 +159,22 @@ async def measure(port: int, pid: int, work: str, clients: int, seconds: float) 
         f"{clients} clients, answers a second": round(statistics.median(rates["many"]), 1),
         "together / one by one": round(ratio, 2),
         "p50 / p95 / p99, ms": " / ".join(f"{value:.0f}" for value in milliseconds),
-        "MiB in the first and last quarter": " / ".join(
-            f"{max(part) / 2**20:.0f}" for part in (sizes[:quarter], sizes[-quarter:])
+        "MiB, the most of each 10 seconds": " ".join(
+            f"{max(sizes[start : start + step]):.0f}" for start in range(0, len(sizes), step)
         ),
     }
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Of processes beside this one: our packages, and so many threads."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
 
 
 def serve(index: Path, threads: int) -> tuple[subprocess.Popen[str], int]:
     """The server, and the port that it listens on."""
     command = [sys.executable, "-m", "retrieval.serve", str(index), "--rerank", "mini"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [*command, "--port", "0"], stdout=subprocess.PIPE, text=True, env=environment
+        [*command, "--port", "0"], stdout=subprocess.PIPE, text=True, env=environment(threads)
     )
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -179,6 +202,14 @@ def main() -> None:
         lines = (json.dumps({"_id": p.id, "text": p.text}) for p in passages)
         corpus.write_text("\n".join(lines), encoding="utf-8")
         build_index(str(corpus), index, IndexSettings())
+        cached = index / "rerank-cache"
+        command = [sys.executable, "-m", "rerank", "cache", "build", "mini"]
+        subprocess.run(
+            [*command, "--passages", str(corpus), "--out", str(cached)],
+            env=environment(arguments.threads),
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
         process, port = serve(index, arguments.threads)
         try:
             for work in arguments.work or WORK:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from configs.formats.checks import check_query
-from kernels import token_mass
+from kernels import BlockLayout, token_mass
 from rerank.backbones.protocol import Backbone, Readout, ScoringHeads, packed_for
 from rerank.prompt.candidates import Candidate
 from rerank.prompt.packing import BlockTokens, PackedPrompts, tokenize
@@ -80,12 +80,14 @@ def _token_masses(readout: Readout, packed: PackedPrompts) -> torch.Tensor:
 
 def _of_heads(heads: ScoringHeads, packed: PackedPrompts) -> torch.Tensor:
     """float64 [T]: one layer's token masses, added up with the weights of heads and signals."""
+    layout = packed.passages
+    assert isinstance(layout, BlockLayout)  # nothing here was read before
 
     def masses(signals: slice) -> torch.Tensor:
         return token_mass(
             heads.q[signals],
             heads.k,
-            packed.passages,
+            layout,
             scale=heads.scale,
             signal_request=packed.signal_request[signals],
             key_mask=packed.key_mask,

@@ -33,6 +33,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="keep what is relevant, as `python -m retrieval.index search --filter` does",
     )
     parser.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
+    parser.add_argument(
+        "--rerank-memory",
+        type=int,
+        default=256,
+        metavar="MIB",
+        help="for what the reranker has read of documents that come again; 0: none (%(default)s)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (%(default)s)")
     parser.add_argument(
@@ -75,6 +82,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     """Check, load, serve."""
     for option in ("max_body", "max_documents", "max_tokens", "max_waiting"):
         check_count(f"--{option.replace('_', '-')}", getattr(arguments, option))
+    if not 0 <= arguments.rerank_memory < 1 << 20:
+        raise ValueError(f"--rerank-memory is {arguments.rerank_memory}, wanted MiB, or 0 for none")
     for option in ("max_wait", "drain", "poll"):
         if not 0 < getattr(arguments, option) <= 86_400:
             raise ValueError(
@@ -111,6 +120,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         reranker=arguments.reranker,
         filter=arguments.filter,
         device=arguments.device,
+        kept_bytes=arguments.rerank_memory << 20,
         limits=Limits(arguments.max_body, arguments.max_documents, arguments.max_tokens),
         queue=QueueLimits(arguments.max_waiting, seconds=arguments.max_wait),
     )

@@ -7,34 +7,25 @@ rankings, as the reranker gives them without a cache.
     cache.rerank("who wrote Faust?")
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from configs.formats.checks import as_id, as_list, check_iterable, check_query
-from kernels import BlockLayout, CachedLayout, CachedRequest, RequestBlocks
-from rerank.backbones.passage_states import PassageStates
+from configs.formats.checks import as_id, as_list, check_iterable
 from rerank.backbones.protocol import Scorer
 from rerank.cache import build as cache_build
 from rerank.cache.build import DEFAULT_BITS, DEFAULT_SALIENT_SHARE
 from rerank.cache.files import Manifest, read_files, read_manifest
 from rerank.cache.files import verify as verify_files
 from rerank.cache.identity import CacheIdentity, check_identity
-from rerank.cache.selection import Place, SelectedStates
+from rerank.cache.reading import Asked, CachedStates, cached_scores
+from rerank.cache.selection import Place
 from rerank.cache.shard import CacheShard, digest_of
 from rerank.prompt.candidates import Candidate, Ranked, as_candidates, check_top_k, ranked
-from rerank.prompt.packing import BlockTokens, PackedPrompts, pack, tokenize
-from rerank.prompt.template import fill
-from rerank.scoring.calibration import calibrated
 from rerank.scoring.probability import probabilities
-from rerank.scoring.scores import passage_scores, with_unread_last
-
-# Tokens scored at once, where a score needs no other passage.
-_MAX_TOKENS = 1 << 17
 
 
 class PassageCache:
@@ -119,6 +110,11 @@ class PassageCache:
         return sum(len(shard.ids) for shard in self.shards)
 
     @property
+    def states(self) -> CachedStates:
+        """What a query reads."""
+        return CachedStates(self.shards, self.instruction, self.identity)
+
+    @property
     def ids(self) -> list[str]:
         """The passages' ids, in the order they came in."""
         return [id_ for shard in self.shards for id_ in shard.ids]
@@ -157,9 +153,21 @@ class PassageCache:
         """Whether the words of every one of `candidates` are in the cache."""
         return all(digest_of(each.title, each.text) in self._by_words for each in candidates)
 
-    def scores_of(self, query: str, candidates: Iterable[Candidate]) -> list[float]:
-        """The score of each of `candidates`, known by its words, in their order."""
-        return self._scores(query, [self._place_of(candidate) for candidate in candidates])
+    def scores_batch(
+        self, queries: Sequence[str], candidate_lists: Sequence[Sequence[Candidate]]
+    ) -> list[list[float]]:
+        """The scores of each query's candidates, known by their words, in their order.
+
+        They are those of a call for each query, bit for bit on CPU; what several queries ask for is
+        read once.
+        """
+        pairs = zip(queries, candidate_lists, strict=True)
+        asked = [Asked(query, [self._place_of(c) for c in listed]) for query, listed in pairs]
+        return cached_scores(self.backbone, self.states, asked)
+
+    def num_tokens(self, candidates: Iterable[Candidate]) -> int:
+        """How many tokens `candidates`, known by their words, have, templates included."""
+        return sum(self.states.length(self._place_of(candidate)) for candidate in candidates)
 
     def _ranked(
         self, query: str, candidates: Sequence[Candidate], places: list[Place], top_k: int | None
@@ -170,96 +178,8 @@ class PassageCache:
         return ranked(candidates, scores, probabilities(scores, slope_and_intercept))[:top_k]
 
     def _scores(self, query: str, places: Sequence[Place]) -> list[float]:
-        check_query(query)
-        settings = self.backbone.settings
-        scores = self._uncalibrated(query, places)
-        unread = [score == -torch.inf for score in scores]
-        if settings.calibration != "none":
-            scores = calibrated(scores, self._uncalibrated(settings.content_free_query, places))
-        return with_unread_last(scores, unread, settings)
-
-    @torch.inference_mode()
-    def _uncalibrated(self, query: str, places: Sequence[Place]) -> list[float]:
-        # In the cache's own order reading goes forward, and no order of the request's can matter.
-        order = sorted(range(len(places)), key=places.__getitem__)
-        scores = [0.0] * len(places)
-        for part in self._parts([places[i] for i in order]):
-            states = SelectedStates(
-                self.shards, self.instruction, self.identity, part, self.backbone.device
-            )
-            values = self._read(query, states)
-            for i, value in zip(order, values, strict=False):
-                scores[i] = value
-            order = order[len(values) :]
+        (scores,) = cached_scores(self.backbone, self.states, [Asked(query, places)])
         return scores
-
-    def _read(self, query: str, states: SelectedStates) -> list[float]:
-        """One pass of the query block over the selected passages; -inf for those without a key."""
-        backbone = self.backbone
-        before = len(next(iter(self.instruction.values()))) if self.instruction else 0
-        lengths = states.lengths
-        packed, blocks = self._query(query, before + max(lengths))
-        pool = BlockLayout.build([RequestBlocks(before, lengths, 0)], backbone.device)
-        (spans,) = pool.spans
-        requests = [CachedRequest(spans.instruction, spans.passages, blocks[0])]
-        requests += [CachedRequest((0, 0), [], rest) for rest in blocks[1:]]
-        places = CachedLayout.build(requests, backbone.device)
-        readout = backbone.read_query(
-            packed, PassageStates(states, states.passage_vectors()), places
-        )
-        scored = replace(
-            packed,
-            passages=pool,
-            passage_counts=(len(lengths),),
-            key_mask=states.key_mask(before),
-            words=states.words(before),
-        )
-        (values,) = passage_scores(readout, scored, backbone.settings)
-        owner = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
-        keys = values.new_zeros(len(lengths)).index_add(
-            0, owner.to(backbone.device), scored.key_mask[before:].to(values.dtype)
-        )
-        return values.masked_fill(keys == 0, -torch.inf).tolist()
-
-    def _query(self, query: str, behind: int) -> tuple[PackedPrompts, list[int]]:
-        """The packed query block, and the lengths of the blocks of its row; padding is one.
-
-        Where it attends to passages it starts at the model's query position, or else `behind` them.
-        """
-        backbone, settings = self.backbone, self.backbone.settings
-        texts = fill(settings, query, [])
-        (prompt,) = tokenize(backbone.tokenizer, settings, [texts])
-        alone = replace(settings, query_attends=False)
-        packed = pack(
-            [prompt._replace(instruction=BlockTokens([], [], []))],
-            alone,
-            pad_id=backbone.pad_id,
-            query_position=None,
-            device=backbone.device,
-        )
-        own, rows = len(prompt.query.ids), len(packed.input_ids)
-        if settings.query_attends:
-            start = behind if backbone.query_position is None else backbone.query_position
-            positions = packed.positions.clone()
-            positions[:own] += start
-            packed = replace(packed, positions=positions)
-        return packed, [own, rows - own] if rows > own else [own]
-
-    def _parts(self, places: list[Place]) -> Iterator[list[Place]]:
-        """`places` in order, in parts of bounded size where scores need no other passage."""
-        if self.backbone.settings.query_attends or self.backbone.settings.score == "mass":
-            yield places
-            return
-        part: list[Place] = []
-        tokens = 0
-        for place in places:
-            length = int(self.shards[place.shard].lengths[place.passage])
-            if part and tokens + length > _MAX_TOKENS:
-                yield part
-                part, tokens = [], 0
-            part.append(place)
-            tokens += length
-        yield part
 
     def _place(self, id_: str) -> Place:
         try:

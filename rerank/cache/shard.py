@@ -5,7 +5,7 @@ Enters: states of batches of passages. Leaves: a shard, and floats of any of its
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -190,6 +190,23 @@ def joined(parts: Sequence[CacheShard]) -> CacheShard:
         cat("tokens"),
         cat("passages"),
     )
+
+
+def apart(shard: CacheShard) -> Iterator[CacheShard]:
+    """A shard of its own for each passage of one without salient tokens; no memory is shared."""
+    assert shard.salient is None
+    for number, (start, end) in enumerate(pairwise(shard.starts.tolist())):
+        own, one = slice(start, end), slice(number, number + 1)
+        yield CacheShard(
+            shard.ids[one],
+            shard.digests[one],
+            shard.lengths[one].clone(),
+            shard.key_mask[own].clone(),
+            shard.words[own].clone(),
+            None,
+            {name: x[own].clone() for name, x in shard.tokens.items()},
+            {name: x[one].clone() for name, x in shard.passages.items()},
+        )
 
 
 def digest_of(title: str, text: str) -> str:

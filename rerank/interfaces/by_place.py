@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from configs.formats.checks import as_list, check_query
+from rerank.cache.recent import RecentPassages
 from rerank.prompt.candidates import Candidate, as_candidates, check_top_k
 from rerank.ranker import BlockRanker
 from rerank.scoring.scores import with_unread_last
@@ -43,7 +44,9 @@ def rank_by_place(
 
 
 def scores_with_blanks(
-    ranker: BlockRanker, queries: Sequence[str], lists: Sequence[Sequence[Candidate]]
+    ranker: BlockRanker | RecentPassages,
+    queries: Sequence[str],
+    lists: Sequence[Sequence[Candidate]],
 ) -> list[list[float]]:
     """The scores of each query's candidates, in their order; warns of those that are blank."""
     blank = [[candidate.is_blank for candidate in candidates] for candidates in lists]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rerank.cache.passage_cache import PassageCache
+from rerank.cache.recent import RecentPassages, can_keep
 from rerank.highlights import Highlights
 from rerank.interfaces.by_place import scores_with_blanks
 from rerank.prompt.candidates import Candidate, as_candidates
@@ -45,10 +46,17 @@ def open_reranker(model: str, *, device: str | None = None) -> "ServedReranker":
 class ServedReranker:
     """A loaded reranker under the name that it is served by, perhaps with passages read before."""
 
-    def __init__(self, ranker: BlockRanker, name: str, cache: PassageCache | None = None) -> None:
+    def __init__(
+        self,
+        ranker: BlockRanker,
+        name: str,
+        cache: PassageCache | None = None,
+        recent: RecentPassages | None = None,
+    ) -> None:
         self.name = name
         self._ranker = ranker
         self._cache = cache
+        self._recent = recent
 
     @property
     def cached_passages(self) -> int:
@@ -60,7 +68,18 @@ class ServedReranker:
 
         Raises `ValueError` when there is none, or another model or other settings made it.
         """
-        return ServedReranker(self._ranker, self.name, PassageCache.open(self._ranker, folder))
+        cache = PassageCache.open(self._ranker, folder)
+        return ServedReranker(self._ranker, self.name, cache, self._recent)
+
+    def keeping(self, num_bytes: int) -> "ServedReranker":
+        """The same reranker, which keeps what it read of texts that come again, in `num_bytes`.
+
+        Where that could change a bit of a score it is this one.
+        """
+        if num_bytes <= 0 or not can_keep(self._ranker.backbone):
+            return self
+        recent = RecentPassages(self._ranker, num_bytes)
+        return ServedReranker(self._ranker, self.name, self._cache, recent)
 
     def rerank_batch(
         self, queries: Sequence[str], document_lists: Sequence[Sequence[Document]]
@@ -72,12 +91,13 @@ class ServedReranker:
         """
         lists = [as_candidates(documents, allow_blank=True) for documents in document_lists]
         found: dict[int, list[float]] = {}
-        for number, (query, candidates) in enumerate(zip(queries, lists, strict=True)):
-            if self._cache is not None and self._cache.holds(candidates):
-                found[number] = self._cache.scores_of(query, candidates)
+        if self._cache is not None:
+            kept = [number for number, each in enumerate(lists) if self._cache.holds(each)]
+            scores = self._cache.scores_batch([queries[n] for n in kept], [lists[n] for n in kept])
+            found = dict(zip(kept, scores, strict=True))
         read = [number for number in range(len(lists)) if number not in found]
         scores = scores_with_blanks(
-            self._ranker, [queries[n] for n in read], [lists[n] for n in read]
+            self._recent or self._ranker, [queries[n] for n in read], [lists[n] for n in read]
         )
         found |= dict(zip(read, scores, strict=True))
         return [
@@ -91,9 +111,10 @@ class ServedReranker:
         read = [candidate for candidate in candidates if not candidate.is_blank]
         if not read:
             return 0
-        texts = fill(self._ranker.settings, query, read)
+        known = self._known_tokens(read)
+        texts = fill(self._ranker.settings, query, read if known is None else [])
         (prompt,) = tokenize(self._ranker.backbone.tokenizer, self._ranker.settings, [texts])
-        return prompt.num_tokens
+        return prompt.num_tokens + (known or 0)
 
     def highlights(self, query: str, documents: Sequence[Document]) -> list[Highlights]:
         """Where in each document the attention falls: see `rerank.highlights`."""
@@ -114,6 +135,12 @@ class ServedReranker:
         )
         ends = [end for _, end in encoded["offset_mapping"]]
         return {**document, "text": text[: max(ends, default=0)]}
+
+    def _known_tokens(self, candidates: Sequence[Candidate]) -> int | None:
+        """How many tokens `candidates` have, where that is known without their words."""
+        if self._cache is not None and self._cache.holds(candidates):
+            return self._cache.num_tokens(candidates)
+        return None if self._recent is None else self._recent.num_tokens(candidates)
 
     def _relevance(self, scores: list[float], candidates: Sequence[Candidate]) -> list[float]:
         mapped = probabilities(scores, self._ranker.settings.probability)

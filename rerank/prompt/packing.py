@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from configs.formats.checks import query_name
-from kernels import BlockLayout, RequestBlocks
+from kernels import BlockLayout, CachedLayout, RequestBlocks
 from rerank.prompt.multi_vector import scoring_passage, scoring_query
 from rerank.prompt.spelled_tokens import BlockTokens as BlockTokens
 from rerank.prompt.spelled_tokens import as_text, special_ids, spelled
@@ -48,14 +48,15 @@ class PackedPrompts:
     """R prompts in one row of T tokens; they are the layouts' first R requests.
 
     `layout` has the blocks that attention knows, `passages` whole passages, whose windows are one:
-    the two are the same where no passage has several. `passage_counts` [R] are their numbers of
-    passages, `signal` [S] token numbers, and `signal_request` [S] the request whose passages each
-    of them scores; `key_mask` [T] is False for special tokens, which score for nobody. `words`
-    int32 [T] number the words that tokens begin; all 0 where nothing asks.
+    the two are the same where no passage has several. Of cached passages `passages` tells where
+    they lie in what was read. `passage_counts` [R] are their numbers of passages, `signal` [S]
+    token numbers, and `signal_request` [S] the request whose passages each of them scores;
+    `key_mask` [T] is False for special tokens, which score for nobody. `words` int32 [T] number the
+    words that tokens begin; all 0 where nothing asks.
     """
 
     layout: BlockLayout
-    passages: BlockLayout
+    passages: BlockLayout | CachedLayout
     passage_counts: tuple[int, ...]
     input_ids: torch.Tensor
     positions: torch.Tensor

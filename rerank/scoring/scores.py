@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from kernels import BlockScores, block_score
+from kernels import BlockScores, CachedLayout, QuantizedTokens, block_score, cached_block_score
 from kernels.block_score import mass
 from rerank.backbones.lexical import WordWeights, word_matches
 from rerank.backbones.protocol import Readout, ScoringHeads
@@ -55,7 +55,8 @@ def matches(
     spans = prompts.passages.spans[request].passages
     lengths = torch.tensor([span.length for span in spans], device=signals.device)
     asked = words._replace(keys=words.keys[signals], weights=words.weights[signals])
-    return word_matches(asked, prompts.words[spans[0].start : spans[-1].end], lengths)
+    found = torch.cat([prompts.words[start:end] for start, end in spans])
+    return word_matches(asked, found, lengths)
 
 
 def head_values(
@@ -118,6 +119,15 @@ def mass_scores(sums: LogSums) -> torch.Tensor:
 
 
 def _block_scores(heads: ScoringHeads, prompts: PackedPrompts) -> BlockScores:
+    if isinstance(prompts.passages, CachedLayout):
+        return cached_block_score(
+            heads.q,
+            QuantizedTokens(heads.k),
+            prompts.passages,
+            scale=heads.scale,
+            signal_request=prompts.signal_request,
+            key_mask=prompts.key_mask,
+        )
     return block_score(
         heads.q,
         heads.k,

@@ -10,7 +10,8 @@ hits       what is fitted and filtered: flat scores, labels, offsets
 profile    what a query's own scores say about it, as features
 maps       the monotone maps from a cosine to a logit
 network    the small network that chooses a map's parameters for a query
-scorers    what turns hits into values: plain rules and calibrations; `cosine_adapter` asks the network
+scorers    what turns hits into values: plain rules and calibrations
+cosine_adapter  the scorer that asks the network
 restored   scorers from what a filter's folder keeps
 filters    a scorer with a threshold, bound to its encoder, saved and loaded
 candidates what can be fitted, by name

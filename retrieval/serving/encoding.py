@@ -52,7 +52,9 @@ class SteadyEncoder(Encoder):
         asked = list(dict.fromkeys(texts))
         found = {text: self._known.pop(text) for text in asked if text in self._known}
         missing = [text for text in asked if text not in found]
-        found |= zip(missing, self.encode_apart(missing, self.record.query_prompt)[0], strict=True)
+        vectors, _ = self.encode_apart(missing, self.record.query_prompt)
+        # A row would hold on to the whole batch that it was computed in.
+        found |= {text: row.copy() for text, row in zip(missing, vectors, strict=True)}
         self._known |= {text: found[text] for text in asked if len(text) <= _MOST_CHARACTERS}
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
@@ -62,8 +64,15 @@ class SteadyEncoder(Encoder):
     def encode_apart(self, texts: list[str], prompt: str) -> tuple[np.ndarray, np.ndarray]:
         """Unit vectors float32 [n, d] of `texts` behind `prompt`, and the tokens read, int64 [n].
 
-        On a CPU, and in one thread, a row's bits depend on no other row.
+        Equal texts are read once. On a CPU, and in one thread, a row's bits depend on no other row.
         """
+        places = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        vectors, lengths = self._encode_distinct(list(places), prompt)
+        rows = [places[text] for text in texts]
+        return vectors[rows], lengths[rows]
+
+    def _encode_distinct(self, texts: list[str], prompt: str) -> tuple[np.ndarray, np.ndarray]:
+        """As `encode_apart`, of texts of which no two are equal."""
         vectors = np.empty((len(texts), self.record.dimension), np.float32)
         lengths = self._token_counts([prompt + text for text in texts])
         if self.record.max_length:

@@ -19,7 +19,7 @@ import numpy as np
 from index.manifest.manifest import Manifest
 from index.records import Hit, Passage
 from retrieval.adapter.filters import RelevanceFilter, threshold_filter
-from retrieval.legs import DENSE
+from retrieval.legs import DENSE, Search, keep_relevant
 from retrieval.retriever import Retriever
 from retrieval.serving.encoding import SteadyEncoder
 from retrieval.serving.limits import Limits
@@ -118,12 +118,20 @@ class Engine:
 
     def _search(self, queries: list[str], settings: Asked) -> list[Found]:
         started = time.perf_counter()
-        every = self._hits(queries, settings, None)
-        searched = time.perf_counter()
+        search, index = Search(settings.mode or DENSE), self.retriever.index
         cut = self.relevance_filter if settings.filtered else None
         if settings.cosine is not None:
             cut = threshold_filter(settings.cosine)
-        kept = every if cut is None else self._hits(queries, settings, cut)
+        if settings.where is not None:
+            index.where(settings.where)  # told before anything is encoded
+        vectors = self.encoder.encode_queries(queries) if search.needs_vectors(cut) else None
+        depth = search.depth(settings.k, cut)
+        legs = search.legs(index, queries, vectors, depth, settings.where)
+        every = [search.merged(each, settings.k) for each in legs]
+        searched = time.perf_counter()
+        kept = every
+        if cut is not None and vectors is not None:
+            kept = keep_relevant(cut, index, vectors, legs, every)
         filtered = time.perf_counter()
         return [
             Found(
@@ -135,14 +143,6 @@ class Engine:
             )
             for hits, keep in zip(every, kept, strict=True)
         ]
-
-    def _hits(
-        self, queries: list[str], settings: Asked, cut: RelevanceFilter | None
-    ) -> list[list[Hit]]:
-        """The one place where the index is searched; its vectors are remembered by the encoder."""
-        return self.retriever.search(
-            queries, settings.k, cut, mode=settings.mode or DENSE, where=settings.where
-        )
 
     def embed(self, asked: Sequence[ToEmbed]) -> list[Embedded]:
         """The vectors of each one's texts; those that take the same prompt are encoded together."""

@@ -64,6 +64,13 @@ class Reranker(Protocol):
         """Itself over the passages that a folder keeps; `ValueError` where they don't fit it."""
         ...
 
+    def keeping(self, num_bytes: int) -> "Reranker":
+        """Itself, keeping in so many bytes what it read of documents that come again.
+
+        It changes no score; where it would, or is of no use, it is itself as it was.
+        """
+        ...
+
     def rerank_batch(
         self, queries: Sequence[str], document_lists: Sequence[Sequence[Document]]
     ) -> Sequence[PassageScores]:

@@ -23,13 +23,17 @@ Stamp = tuple[int, int, int] | None
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """What is served. `filter` is a cosine, a filter's folder, or `index` for the one beside it."""
+    """What is served. `filter` is a cosine, a filter's folder, or `index` for the one beside it.
+
+    `kept_bytes` are for what the reranker has read of documents that come again.
+    """
 
     index: Path
     rerank: str | None = None
     reranker: str = DEFAULT_RERANKER
     filter: str | None = None
     device: str | None = None
+    kept_bytes: int = 256 << 20
     limits: Limits = field(default_factory=Limits)
     queue: QueueLimits = field(default_factory=QueueLimits)
 
@@ -61,7 +65,7 @@ class Service:
         if settings.rerank is not None:
             reranker = load_reranker(
                 settings.rerank, entry_point=settings.reranker, device=settings.device
-            )
+            ).keeping(settings.kept_bytes)
         return cls(settings, engine, reranker)
 
     async def swap(self) -> None:

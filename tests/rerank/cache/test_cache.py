@@ -137,7 +137,7 @@ def test_probabilities_come_with_a_cache_too(folders):
 def test_more_passages_than_are_scored_at_once(minilm_ranker, monkeypatch):
     cache = minilm_ranker.cache(PASSAGES, 16)
     wanted = cache.scores(QUERY, IDS)
-    monkeypatch.setattr("rerank.cache.passage_cache._MAX_TOKENS", 20)
+    monkeypatch.setattr("rerank.cache.reading._MAX_TOKENS", 20)
     assert cache.scores(QUERY, IDS) == wanted
 
 
@@ -273,3 +273,41 @@ class _WithPrior:
     def read_query(self, query, states, places):
         self.seen = states.passages["number"]
         return self._backbone.read_query(query, states, places)
+
+
+@pytest.mark.parametrize("which", ["minilm", "mini", *SETTINGS])
+def test_lists_read_together_have_the_scores_of_lists_read_alone(
+    which, folders, minilm_ranker, monkeypatch
+):
+    if which in SETTINGS:
+        ranker = load_ranker(folders["Llama"], SETTINGS[which])
+    else:
+        ranker = minilm_ranker if which == "minilm" else BlockRanker.from_pretrained(device="cpu")
+    cache = ranker.cache(PASSAGES, 16)
+    candidates = as_candidates(PASSAGES)
+    queries = [QUERY, "pear", QUERY, "where did it rain all night long in 1774?", "pear"]
+    lists = [[0, 1, 2, 3, 4], [4, 1], [3, 0, 2], [2], [0, 4, 3]]
+    wanted = [
+        cache.scores(query, [IDS[n] for n in listed])
+        for query, listed in zip(queries, lists, strict=True)
+    ]
+    read = []
+    backbone = type(ranker.backbone)
+    plain = backbone.read_query
+
+    def counted(self, query, states, places):
+        read.append({name: len(x) for name, x in states.tokens.items()})
+        return plain(self, query, states, places)
+
+    monkeypatch.setattr(backbone, "read_query", counted)
+    asked = [[candidates[n] for n in listed] for listed in lists]
+    assert cache.scores_batch(queries, asked) == wanted
+    whole = sum(len(shard.key_mask) for shard in cache.shards)
+    before = sum(len(x) for x in list(cache.instruction.values())[:1])
+    passes = 2 if "calibrated" in which else 1
+    assert len(read) == passes  # the queries in one pass, and no passage twice
+    assert all(tokens == before + whole for each in read for tokens in each.values())
+    monkeypatch.setattr("rerank.cache.reading._MAX_TOKENS", 30)
+    assert cache.scores_batch(queries, asked) == wanted
+    assert len(read) > 2 * passes
+    assert cache.scores_batch([], []) == []

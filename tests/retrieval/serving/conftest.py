@@ -54,7 +54,7 @@ def make_service(mini):
     def make(folder, *, rerank=True, **settings):
         settings = ServiceSettings(folder, device="cpu", **settings)
         engine = open_index(folder, filter_name=settings.filter, device="cpu")
-        return Service(settings, engine, mini if rerank else None)
+        return Service(settings, engine, mini.keeping(settings.kept_bytes) if rerank else None)
 
     return make
 

@@ -112,6 +112,7 @@ def test_loopback_is_told_from_the_rest():
         (["--host", "0.0.0.0"], "error: --host 0.0.0.0 can be reached by others: give API keys"),
         (["--port", "70000"], "error: --port is 70000, wanted 0 to 65535"),
         (["--max-body", "0"], "error: --max-body is 0, wanted at least 1"),
+        (["--rerank-memory", "-1"], "error: --rerank-memory is -1, wanted MiB, or 0 for none"),
         (["--poll", "0"], "error: --poll is 0, wanted seconds above 0"),
         (["--drain", "nan"], "error: --drain is nan, wanted seconds above 0"),
         (["--api-keys", "no-such-file"], "error: no-such-file does not exist"),

@@ -45,6 +45,21 @@ def test_bits_do_not_depend_on_the_company(encoder, queries, one_thread):
     np.testing.assert_array_equal(alone, backwards)
 
 
+def test_equal_texts_are_read_once(tiny_encoder, monkeypatch, one_thread):
+    encoder = SteadyEncoder.load(str(tiny_encoder), device="cpu")
+    wanted = [encoder.encode_apart([text], "") for text in ("a b", "c d")]
+    read = []
+    plain = encoder._encode
+    monkeypatch.setattr(
+        encoder, "_encode", lambda texts, *rest: (read.extend(set(texts)), plain(texts, *rest))[1]
+    )
+    vectors, lengths = encoder.encode_apart(["a b", "c d", "a b", "c d", "a b"], "")
+    assert sorted(read) == ["a b", "c d"]
+    for row in range(5):
+        np.testing.assert_array_equal(vectors[row], wanted[row % 2][0][0])
+    assert lengths.tolist() == [wanted[row % 2][1][0] for row in range(5)]
+
+
 def test_vectors_are_those_of_the_plain_encoder(encoder, queries, one_thread):
     plain = Encoder.encode_queries(encoder, queries)
     np.testing.assert_allclose(encoder.encode_queries(queries), plain, atol=1e-6)
@@ -66,6 +81,7 @@ def test_what_was_asked_before_is_remembered_to_the_bit(tiny_encoder, monkeypatc
     np.testing.assert_array_equal(encoder.encode_queries(["b c", "a"]), first[[1, 0]])
     assert read.count("a") == 1  # it was asked for last
     assert read.count("b c") == 2
+    assert all(vector.base is None for vector in encoder._known.values())  # no batch is held on to
 
 
 def test_no_queries_have_no_vectors_and_a_bad_one_is_named(tiny_encoder):

@@ -121,6 +121,15 @@ def test_a_cache_beside_the_index_is_used_where_it_fits(
             )
             client.post("/v1/rerank", json={"query": "a", "documents": ["not of the index"]})
             assert calls == ["a"]
+            bodies = [{"query": f"title {n} text", "k": 2 + n % 5} for n in range(12)]
+
+            def hits(body):
+                return client.post("/v1/search", json=body).json()["hits"]
+
+            alone = list(map(hits, bodies))
+            with ThreadPoolExecutor(12) as pool:  # read together, and no bit of a score tells it
+                assert list(pool.map(hits, bodies)) == alone
+            assert calls == ["a"]
         manifest = json.loads((cache / "manifest.json").read_text())
         manifest["identity"]["fingerprint"] = "another"
         (cache / "manifest.json").write_text(json.dumps(manifest))
