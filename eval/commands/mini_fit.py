@@ -1,4 +1,4 @@
-"""`python -m eval mini-fit MODEL... --lists FILE`: choose among rerankers, their constants refitted."""
+"""`python -m eval mini-fit MODEL... --lists FILE`: rerankers with refitted constants; the best."""
 
 import argparse
 from pathlib import Path

@@ -75,6 +75,8 @@ def prepare(
         if counts[name]["held_out_queries"]:
             validation[name] = read_examples(folder / f"{name}.held.jsonl.gz")
         print(f"{name}: {counts[name]}", file=sys.stderr, flush=True)
+    if not validation:
+        raise ValueError(f"{pack} has too few documents: none of them is held out")
     write_shared(folder / VALIDATION, _interleaved(validation))
     write_text(folder / "train.yaml", _run_settings(counts, settings.temperature))
     about = {"settings": asdict(settings), "sources": counts, "versions": package_versions()}
