@@ -79,13 +79,13 @@ def make_lists(
             kept = [far[i * len(far) // count] for i in range(count)]
         if kept:
             chosen = tuple(passages[row] for row in (place, *kept))
-            scores = search.scores(one, [place, *kept]).round(3).tolist()
+            scores = search.scores(one, [place, *kept]).tolist()
             example = Example(
                 f"{name}-{number}",
                 query,
                 chosen,
                 {passages[place].id: 1},
-                {p.id: s for p, s in zip(chosen, scores, strict=True)},
+                {p.id: round(s, 3) for p, s in zip(chosen, scores, strict=True)},
             )
             (lists.held_out if groups[place] in held else lists.train).append(example)
     return lists._replace(dropped=dropped)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from configs.files import write_text
+from configs.formats.lines import read_json
 from eval.files.provenance import package_versions
 from eval.mini_data.leaks import MeasuredTexts
 from eval.mini_data.lists import ListSettings, make_lists
@@ -27,6 +28,8 @@ from rerank.backbones.loading import load_backbone
 from rerank.examples.labelled import Example, read_examples
 from rerank.examples.shared import write_shared
 
+# Counts of a source by what was counted.
+Counts = dict[str, dict[str, int]]
 VALIDATION, ABOUT = "validation.jsonl.gz", "about.json"
 
 
@@ -47,20 +50,20 @@ class PrepareSettings:
     lists: ListSettings = field(default_factory=ListSettings)
 
 
-def prepare(
-    folder: Path, settings: PrepareSettings, pack: Path, data: Path
-) -> dict[str, dict[str, int]]:
+def prepare(folder: Path, settings: PrepareSettings, pack: Path, data: Path) -> Counts:
     """Write everything to `folder`; what each source gave and what was left out of it.
 
-    Raises `ValueError` where the pack or the measured collections can't be read, and where a text
-    that is left is one of those.
+    Raises `ValueError` where the pack or the measured collections can't be read, where `folder` was
+    begun with other settings, and where a text that is left is one of the measured.
     """
     files = pack_files(pack, settings.without)
+    done = _begun(folder, settings)
+    if done:
+        return done
     measured = MeasuredTexts.of(data)
     backbone = load_backbone(settings.model, device=torch.device("cpu"), dtype=torch.float32)
     assert isinstance(backbone, EncoderBackbone)
-    folder.mkdir(parents=True, exist_ok=True)
-    counts: dict[str, dict[str, int]] = {}
+    counts: Counts = {}
     validation: dict[str, list[Example]] = {}
     for name, file in files.items():
         record = folder / f"{name}.json"
@@ -71,7 +74,7 @@ def prepare(
             if found[1]:
                 write_shared(folder / f"{name}.held.jsonl.gz", found[1])
             write_text(record, json.dumps(found[2]) + "\n")
-        counts[name] = json.loads(record.read_text(encoding="utf-8"))
+        counts[name] = read_json(record)
         if counts[name]["held_out_queries"]:
             validation[name] = read_examples(folder / f"{name}.held.jsonl.gz")
         print(f"{name}: {counts[name]}", file=sys.stderr, flush=True)
@@ -79,9 +82,32 @@ def prepare(
         raise ValueError(f"{pack} has too few documents: none of them is held out")
     write_shared(folder / VALIDATION, _interleaved(validation))
     write_text(folder / "train.yaml", _run_settings(counts, settings.temperature))
+    _write_about(folder, settings, counts)
+    for name in files:  # what a source left for the case of a kill is in the other files now
+        for path in (folder / f"{name}.json", *folder.glob(f"{name}.held.*")):
+            path.unlink(missing_ok=True)
+    return counts
+
+
+def _begun(folder: Path, settings: PrepareSettings) -> Counts:
+    """What the preparation in `folder` gave; nothing where it is not done, and begun if it is new.
+
+    Raises `ValueError` where it was begun with other settings.
+    """
+    file = folder / ABOUT
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_about(folder, settings, {})
+    about = read_json(file)
+    if about["settings"] != json.loads(json.dumps(asdict(settings))):
+        raise ValueError(f"{folder} was begun with other settings: remove it, or name another")
+    found: Counts = about["sources"]
+    return found
+
+
+def _write_about(folder: Path, settings: PrepareSettings, counts: Counts) -> None:
     about = {"settings": asdict(settings), "sources": counts, "versions": package_versions()}
     write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
-    return counts
 
 
 def _source(

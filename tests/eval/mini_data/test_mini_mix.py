@@ -10,6 +10,7 @@ import torch
 from rerank_cases import PASSAGES, QUERY
 
 from configs.models import find_model
+from eval.mini_data import prepare as prepare_module
 from eval.mini_data.fit import Constants, fit, write_refitted
 from eval.mini_data.leaks import MeasuredTexts
 from eval.mini_data.lists import ListSettings, make_lists
@@ -57,6 +58,15 @@ def _collection(folder, query, passage):
         json.dumps({"_id": "p", "title": "", "text": passage})
     )
     return folder
+
+
+def _dies_at(source):
+    def lists(name, *arguments):
+        if name == source:
+            raise KeyboardInterrupt
+        return make_lists(name, *arguments)
+
+    return lists
 
 
 def test_a_text_that_is_measured_is_found_whatever_its_dress():
@@ -140,16 +150,24 @@ def test_a_source_is_searched_as_the_reranker_scores(mini):
     assert search.fused(asked, 2)[0] == 0
 
 
-def test_a_mix_goes_on_where_it_was_and_trains_from_anywhere(tmp_path):
+def test_a_mix_goes_on_where_it_was_and_trains_from_anywhere(tmp_path, monkeypatch):
     data = _collection(tmp_path / "data", "nothing of this", LONG)
     pack = _pack(tmp_path / "pack", _pairs(50))
     _pack(pack, _pairs(30), "beasts")
     settings = PrepareSettings(pairs=50)
-    first = prepare(tmp_path / "mix", settings, pack, data)
-    before = {p.name: p.read_bytes() for p in (tmp_path / "mix").iterdir()}
-    (tmp_path / "mix" / "beasts.json").unlink()
-    assert prepare(tmp_path / "mix", settings, pack, data) == first
-    assert {p.name: p.read_bytes() for p in (tmp_path / "mix").iterdir()} == before
+    wanted = prepare(tmp_path / "whole", settings, pack, data)
+    with monkeypatch.context() as killed:
+        killed.setattr(prepare_module, "make_lists", _dies_at("beasts"))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tmp_path / "mix", settings, pack, data)
+    with monkeypatch.context() as only:
+        only.setattr(prepare_module, "make_lists", _dies_at("animals"))
+        assert prepare(tmp_path / "mix", settings, pack, data) == wanted
+        assert prepare(tmp_path / "mix", settings, pack, data) == wanted
+    files = [{p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("mix", "whole")]
+    assert files[0] == files[1]
+    with pytest.raises(ValueError, match="was begun with other settings"):
+        prepare(tmp_path / "mix", PrepareSettings(pairs=9), pack, data)
     (tmp_path / "mix").rename(tmp_path / "moved")
     mix = mix_of(tmp_path / "moved")
     shares = {s["path"]: s["weight"] * len(read_examples(s["path"])) for s in mix["train"]}
