@@ -39,7 +39,7 @@ class ListSettings:
     titles_every: int = 8
     rivals: int = 19
     max_passage_tokens: int = 128
-    max_characters: int = 800
+    max_characters: int = 700
 
 
 class Lists(NamedTuple):

@@ -135,7 +135,9 @@ def _source(
         "held_out_queries": len(held),
         "negatives_dropped": lists.dropped,
     }
-    return lists.train, held, counts
+    # Scores mined the lists; the recipe learns from none of them, and they take a third of the room.
+    train, held = ([e._replace(scores={}) for e in examples] for examples in (lists.train, held))
+    return train, held, counts
 
 
 def _interleaved(found: Mapping[str, Sequence[Example]]) -> list[Example]:
@@ -152,8 +154,7 @@ def _renamed(example: Example, source: str) -> Example:
     """The example with passage ids that say their source: sources number theirs alike."""
     named = tuple(p._replace(id=f"{source}/{p.id}") for p in example.passages)
     relevant = {f"{source}/{id_}": grade for id_, grade in example.relevant.items()}
-    scores = {f"{source}/{id_}": score for id_, score in example.scores.items()}
-    return example._replace(passages=named, relevant=relevant, scores=scores)
+    return example._replace(passages=named, relevant=relevant)
 
 
 def _run_settings(counts: Mapping[str, Mapping[str, int]], temperature: float) -> str:
