@@ -143,7 +143,8 @@ class EncoderBackbone:
         """
         if self.settings.query_attends or self.query_gates is not None:
             raise ValueError(
-                "an encoder's passages can be cached only with query_attends and query_gates: false"
+                "an encoder's passages can be cached only with query_attends: false and without "
+                "query_gates"
             )
         readout = self.read(prompts)
         vectors = {} if readout.prior is None else {_POOLED: readout.prior.passages}

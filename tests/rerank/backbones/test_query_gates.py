@@ -94,7 +94,7 @@ def test_scores_are_the_same_bits_in_any_order_and_company(base):
 
 def test_what_reads_the_query_is_not_cached(base):
     ranker = _gated(base)
-    with pytest.raises(ValueError, match="cannot be cached because they see the query"):
+    with pytest.raises(ValueError, match="they read it through query_gates"):
         ranker.cache(PASSAGES)
     with pytest.raises(ValueError, match="query_gates needs query_attends: false"):
         replace(ranker.settings, query_attends=True, score="mass", max_windows=1)
