@@ -135,7 +135,7 @@ def _source(
         "held_out_queries": len(held),
         "negatives_dropped": lists.dropped,
     }
-    # Scores mined the lists; the recipe learns from none of them, and they take a third of the room.
+    # Scores mined the lists; the recipe learns from none of them, and they take much of the room.
     train, held = ([e._replace(scores={}) for e in examples] for examples in (lists.train, held))
     return train, held, counts
 

@@ -75,8 +75,8 @@ def make_ranker_settings(values: Mapping[str, Any], where: str) -> RankerSetting
 def all_fields(settings: RankerSettings) -> dict[str, Any]:
     """The fields of `settings`, and those of the other kind as if nothing were asked of them.
 
-    What was kept of settings before they had kinds holds all of these, and not what came later: that
-    is named only where something is asked of it.
+    What was kept of settings before they had kinds holds all of these, and not what came later,
+    which is named only where something is asked of it.
     """
     values = {**asdict(settings), **_alone(_OTHER[settings.backbone])}
     return {name: value for name, value in values.items() if value or name not in _LATER}

@@ -20,7 +20,13 @@ from rerank.backbones.low_rank import with_earlier
 from rerank.examples.labelled import Example
 from rerank.ranker import BlockRanker
 from rerank.training.accelerator import forget_accelerator, make_accelerator
-from rerank.training.checkpoints import Progress, load_checkpoint, plain, save_checkpoint
+from rerank.training.checkpoints import (
+    Progress,
+    load_checkpoint,
+    plain,
+    remove_unfinished,
+    save_checkpoint,
+)
 from rerank.training.export import export_model, export_update
 from rerank.training.lora import low_rank_pairs, merged_weights
 from rerank.training.model import load_untrained, prepare_model
@@ -56,7 +62,8 @@ def train(
 ) -> Trained:
     """Train as `settings` say; stop at a checkpoint after `minutes`, to be resumed.
 
-    With `export` what the run has learned so far is written to that folder, and nothing trained.
+    With `export` what the run has learned so far is written to that folder, and nothing trained:
+    another process may go on with it meanwhile.
 
     On a CPU the weights are the same bits, for the same seed and number of threads, however often
     the run was stopped or killed. Raises `ValueError` for files and models that can't be read, for
@@ -68,6 +75,8 @@ def train(
     try:
         run = _Run(settings, sources, validation)
         if export is not None:
+            if not run.progress.step:
+                raise ValueError(f"{settings.out} has no checkpoint of a run to export")
             _export(run, record, export)
             return Trained(run.progress, run.steps, skipped, export)
         if run.is_main:
@@ -118,10 +127,13 @@ class _Run:
         self._order = Order(sources, weights, passages=settings.passages, seed=settings.seed)
         per_epoch = -(-self._order.epoch_length // settings.prompts_per_step)
         self.steps = settings.steps or settings.epochs * per_epoch
-        self._log = Log(settings.out, self.progress.step) if self.is_main else None
+        self._log: Log | None = None
 
     def until_done(self, deadline: float | None) -> bool:
         """Train to the last step, or to the first checkpoint behind `deadline` (monotonic)."""
+        if self.is_main:
+            remove_unfinished(Path(self.settings.out))
+            self._log = Log(self.settings.out, self.progress.step)
         saved = time.monotonic()
         if not self.progress.step:
             self._validate()

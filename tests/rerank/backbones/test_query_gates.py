@@ -113,14 +113,20 @@ def test_gates_learn_and_are_shipped_beside_an_update(base, tmp_path):
         passages=3,
         borrowed=1,
     )
+    with pytest.raises(ValueError, match="run has no checkpoint of a run to export"):
+        train(settings, export=tmp_path / "early")
     model = train(settings).model
     gates = QueryGates.load(model, 3, 4)
     assert gates.gates.abs().min() > 0
     ranker = BlockRanker.from_pretrained(str(model), device="cpu")
     assert ranker.settings.query_gates
     assert torch.equal(ranker.backbone.query_gates.gates, gates.gates)
+    before = (tmp_path / "run" / "log.jsonl").read_bytes()
+    (tmp_path / "run" / ".checkpoint-00000009.half").mkdir()  # one that is being written
     half = train(replace(settings, update_share=0.5), resume=True, export=tmp_path / "half").model
     torch.testing.assert_close(QueryGates.load(half, 3, 4).gates, gates.gates / 2)
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == before
+    assert (tmp_path / "run" / ".checkpoint-00000009.half").is_dir()
     save_file({"gates": torch.zeros(9, 4)}, model / FILE)
     with pytest.raises(ValueError, match=rf"{FILE} holds .*wanted gates of \(3, 4\)"):
         BlockRanker.from_pretrained(str(model), device="cpu")
