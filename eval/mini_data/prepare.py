@@ -38,14 +38,14 @@ class PrepareSettings:
     """What is made of a pack.
 
     A source gives at most `pairs` pairs, of which a tenth is held out by document; `held_out`
-    queries of them choose among models. An epoch draws of a source with n queries a share that
-    goes by n to the power of `temperature`: 1 is as they are, 0 all alike.
+    queries of them choose among models. An epoch draws of a source with n queries a share that goes
+    by n to the power of `exponent`, the inverse of a temperature: 1 is as they are, 0 all alike.
     """
 
     model: str = "mini"
-    pairs: int = 2000
+    pairs: int = 1000
     held_out: int = 24
-    temperature: float = 0.5
+    exponent: float = 0.5
     without: tuple[str, ...] = ()
     lists: ListSettings = field(default_factory=ListSettings)
 
@@ -81,7 +81,7 @@ def prepare(folder: Path, settings: PrepareSettings, pack: Path, data: Path) -> 
     if not validation:
         raise ValueError(f"{pack} has too few documents: none of them is held out")
     write_shared(folder / VALIDATION, _interleaved(validation))
-    write_text(folder / "train.yaml", _run_settings(counts, settings.temperature))
+    write_text(folder / "train.yaml", _run_settings(counts, settings.exponent))
     _write_about(folder, settings, counts)
     for name in files:  # what a source left for the case of a kill is in the other files now
         for path in (folder / f"{name}.json", *folder.glob(f"{name}.held.*")):
@@ -124,19 +124,25 @@ def _source(
         if not (measured.holds(pair.query) or measured.holds(f"{pair.title}\n{pair.passage}"))
     ]
     lists = make_lists(name, clean, backbone, settings.lists)
-    held = sorted(lists.held_out, key=lambda e: digest(f"held {e.query}"))[: settings.held_out]
-    for examples in (lists.train, held):
+    # Keywords may happen to be a query too.
+    train, held = (
+        [e for e in examples if not measured.holds(e.query)]
+        for examples in (lists.train, lists.held_out)
+    )
+    made = len(lists.train) + len(lists.held_out) - len(train) - len(held)
+    held = sorted(held, key=lambda e: digest(f"held {e.query}"))[: settings.held_out]
+    for examples in (train, held):
         texts = (p.title + "\n" + p.text for e in examples for p in e.passages)
         measured.refuse({name: [*(e.query for e in examples), *set(texts)]})
     counts = {
         "pairs": len(pairs),
-        "leaks_left_out": len(pairs) - len(clean),
-        "training_queries": len(lists.train),
+        "leaks_left_out": len(pairs) - len(clean) + made,
+        "training_queries": len(train),
         "held_out_queries": len(held),
         "negatives_dropped": lists.dropped,
     }
     # Scores mined the lists; the recipe learns from none of them, and they take much of the room.
-    train, held = ([e._replace(scores={}) for e in examples] for examples in (lists.train, held))
+    train, held = ([e._replace(scores={}) for e in examples] for examples in (train, held))
     return train, held, counts
 
 
@@ -157,14 +163,14 @@ def _renamed(example: Example, source: str) -> Example:
     return example._replace(passages=named, relevant=relevant)
 
 
-def _run_settings(counts: Mapping[str, Mapping[str, int]], temperature: float) -> str:
-    """The sources with weights that mix them by `temperature`, as training settings."""
+def _run_settings(counts: Mapping[str, Mapping[str, int]], exponent: float) -> str:
+    """The sources with weights that mix them by `exponent`, as training settings."""
     queries = {name: c["training_queries"] for name, c in counts.items() if c["training_queries"]}
-    scale = sum(queries.values()) / sum(n**temperature for n in queries.values())
+    scale = sum(queries.values()) / sum(n**exponent for n in queries.values())
     rows: list[dict[str, Any]] = [
         {
             "path": f"{name}.jsonl.gz",
-            "weight": round(scale * n ** (temperature - 1), 4),
+            "weight": round(scale * n ** (exponent - 1), 4),
         }
         for name, n in queries.items()
     ]
