@@ -19,6 +19,8 @@ from eval.commands.known_items import add_known_items_parser
 from eval.commands.measure import add_measure_parser
 from eval.commands.mine import add_mine_parser
 from eval.commands.mini_data import add_mini_data_parser
+from eval.commands.mini_fit import add_mini_fit_parser
+from eval.commands.mini_mix import add_mini_mix_parser
 from eval.commands.report import add_report_parser
 from eval.commands.run import add_run_parser
 from eval.commands.sessions import add_sessions_parser
@@ -41,6 +43,8 @@ PARSERS = (
     add_collections_parser,
     add_mine_parser,
     add_mini_data_parser,
+    add_mini_mix_parser,
+    add_mini_fit_parser,
 )
 
 

@@ -19,6 +19,7 @@ from rerank.backbones.low_rank import add_update
 from rerank.backbones.packed_encoder import PackedEncoder
 from rerank.backbones.passage_states import PassageStates, head_name
 from rerank.backbones.protocol import Prior, Readout, ScoringHeads, signal_shares
+from rerank.backbones.query_gates import GatedContext, QueryGates
 from rerank.prompt.packing import PackedPrompts
 from rerank.settings.encoder import EncoderSettings
 
@@ -36,8 +37,10 @@ class EncoderBackbone:
         settings: EncoderSettings,
         late_interaction: LateInteraction | None = None,
         lexical: Lexical | None = None,
+        query_gates: QueryGates | None = None,
     ) -> None:
         self.settings = settings
+        self.query_gates = query_gates
         self.lexical = lexical
         self.late_interaction = late_interaction
         self.tokenizer = tokenizer
@@ -87,7 +90,11 @@ class EncoderBackbone:
         if settings.late_interaction:
             late = LateInteraction.load(own, config.vocab_size, config.hidden_size).to(device)
         lexical = Lexical.load(own, device) if settings.lexical else None
-        return cls(model.to(device).eval(), tokenizer, settings, late, lexical)
+        gates = None
+        if settings.query_gates:
+            layers, heads = config.num_hidden_layers, config.num_attention_heads
+            gates = QueryGates.load(own, layers, heads).to(device)
+        return cls(model.to(device).eval(), tokenizer, settings, late, lexical, gates)
 
     def positions(self, prompts: PackedPrompts) -> torch.Tensor:
         """int64 [T], the positions of `prompts` as this model numbers them.
@@ -108,7 +115,7 @@ class EncoderBackbone:
         Raises `ValueError` when the model's attention does not go through the interface: it would
         read all blocks as one text.
         """
-        context = BlockContext(prompts.layout, causal=False)
+        context = self._context(prompts)
         positions = self.positions(prompts)
         states = self._packed.states(self.model, prompts.input_ids, positions, context)
         if states is None:
@@ -137,10 +144,14 @@ class EncoderBackbone:
     def read_passages(self, prompts: PackedPrompts) -> PassageStates:
         """The keys [T, 1, d] that score, one set a scoring head, and the prior's vectors [P, d].
 
-        Raises `ValueError` where query blocks read passages: their states change with the query.
+        Raises `ValueError` where query blocks read passages, or passages the query: their states
+        change with it.
         """
-        if self.settings.query_attends:
-            raise ValueError("an encoder's passages can be cached only with query_attends: false")
+        if self.settings.query_attends or self.query_gates is not None:
+            raise ValueError(
+                "an encoder's passages can be cached only with query_attends: false and without "
+                "query_gates"
+            )
         readout = self.read(prompts)
         vectors = {} if readout.prior is None else {_POOLED: readout.prior.passages}
         return PassageStates({head_name(i): h.k for i, h in enumerate(readout.heads)}, vectors)
@@ -156,6 +167,11 @@ class EncoderBackbone:
         )
         prior = readout.prior and readout.prior._replace(passages=states.passages[_POOLED])
         return Readout(heads, prior, readout.words)
+
+    def _context(self, prompts: PackedPrompts) -> BlockContext:
+        if self.query_gates is None:
+            return BlockContext(prompts.layout, causal=False)
+        return GatedContext(prompts.layout, False, gates=self.query_gates, prompts=prompts)
 
     def _late_readout(
         self, unit: torch.Tensor, hidden: torch.Tensor, prompts: PackedPrompts

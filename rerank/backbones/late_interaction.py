@@ -12,6 +12,7 @@ arXiv 2004.12832) with a soft maximum.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -96,9 +97,17 @@ class LateInteraction(nn.Module):
 
 
 def pooled(hidden: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
-    """Unit means float32 [n, d] of the rows of `hidden` [T, d] in each of n `spans`."""
+    """Unit means float32 [n, d] of the rows of `hidden` [T, d] in each of n `spans`.
+
+    Spans may repeat, and do not overlap otherwise.
+    """
     if not spans:
         return hidden.new_zeros((0, hidden.shape[-1]), dtype=torch.float32)
-    # Every span is averaged by itself: its neighbours cannot change how its rows are added up.
-    means = torch.stack([hidden[start:end].float().mean(0) for start, end in spans])
+    # Every span is averaged by itself: its neighbours cannot change how its rows are added up. And
+    # all are cut at once: a slice's gradient is as large as `hidden`, and there are many.
+    bounds = sorted({0, len(hidden), *(place for span in spans for place in span)})
+    pieces = hidden.split([end - start for start, end in pairwise(bounds)])
+    places = {start: place for place, start in enumerate(bounds)}
+    rows = [pieces[places[a]] if b > a else hidden[a:b] for a, b in spans]
+    means = torch.stack([own.float().mean(0) for own in rows])
     return nn.functional.normalize(means, dim=-1)

@@ -53,6 +53,25 @@ def update_tensors(
     return tensors
 
 
+def with_earlier(
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]], folder: Path
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """`pairs` (down, up) by layer on top of the update in `folder`, if it has one: one of both.
+
+    Their ranks add up, and so do their products.
+    """
+    path = folder / FILE
+    earlier = load_tensors(path) if path.is_file() else {}
+    both = dict(pairs)
+    for name in sorted({name.rpartition(".")[0] for name in earlier}):
+        down, up = earlier[f"{name}.{DOWN}"].float(), earlier[f"{name}.{UP}"].float()
+        if name in pairs:
+            down = torch.cat([down, pairs[name][0].detach().float().cpu()])
+            up = torch.cat([up, pairs[name][1].detach().float().cpu()], dim=1)
+        both[name] = (down, up)
+    return both
+
+
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file; `ValueError` naming it where it is broken."""
     try:

@@ -14,6 +14,7 @@ import torch
 from rerank.backbones.passage_states import PassageStates
 from rerank.backbones.protocol import Backbone
 from rerank.cache.precision import PRECISIONS
+from rerank.settings.encoder import EncoderSettings
 from rerank.settings.reading import all_fields
 
 # What these settings say concerns the query alone, or what becomes of a score.
@@ -97,7 +98,13 @@ def check_storage(bits: int, salient_share: float) -> None:
 
 def check_cacheable(backbone: Backbone) -> None:
     """Raise `ValueError` where passages' states depend on the query."""
-    if backbone.settings.passages_see_query:
+    settings = backbone.settings
+    if isinstance(settings, EncoderSettings) and settings.query_gates:
+        raise ValueError(
+            "this reranker's passages cannot be cached because they see the query: they read it "
+            "through query_gates"
+        )
+    if settings.passages_see_query:
         raise ValueError(
             "this reranker's passages cannot be cached because they see the query: its template "
             "puts {query} into the instruction; set query_in_instruction: false"

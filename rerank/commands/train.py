@@ -7,6 +7,7 @@ is a reranker.
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from configs.command import Subparsers
@@ -23,12 +24,27 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--out", help="the run's folder; the reranker will be its `model`")
     parser.add_argument("--model", help="what to start from: minilm, smollm2, a folder, a hub name")
     parser.add_argument("--train", nargs="+", metavar="FILE", help="files of examples")
+    parser.add_argument(
+        "--mix",
+        type=Path,
+        metavar="FOLDER",
+        help="examples to train on and to validate by, as `python -m eval mini-mix` made them",
+    )
     parser.add_argument("--validation", metavar="FILE", help="examples that choose the checkpoint")
     parser.add_argument("--steps", type=int, help="steps of the optimizer")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--device", help="cpu, or the best there is")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--minutes", type=float, help="stop after that long, to be resumed")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="FOLDER",
+        help="train nothing: write what the run in --out has learned so far",
+    )
+    parser.add_argument(
+        "--update-share", type=float, help="of an exported update, how much of it (1: all)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -38,14 +54,21 @@ def run(arguments: argparse.Namespace) -> None:
     from configs.settings import read_settings
     from rerank.training.settings import TrainingSettings
 
-    names = ("out", "model", "validation", "steps", "seed", "device")
+    names = ("out", "model", "validation", "steps", "seed", "device", "update_share")
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     if arguments.train:
         given["train"] = [{"path": path} for path in arguments.train]
+    if arguments.mix:
+        given |= mix_of(arguments.mix) | {k: v for k, v in given.items() if v is not None}
     settings = read_settings(TrainingSettings, arguments.config, **given)
     from rerank.training.trainer import train
 
-    found = train(settings, resume=arguments.resume, minutes=arguments.minutes)
+    found = train(
+        settings,
+        resume=arguments.resume or arguments.export is not None,
+        minutes=arguments.minutes,
+        export=arguments.export,
+    )
     if arguments.json:
         model = None if found.model is None else str(found.model)
         print(json.dumps(asdict(found.progress) | {"steps": found.steps, "model": model}))
@@ -60,4 +83,21 @@ def run(arguments: argparse.Namespace) -> None:
     if found.model is None:
         print(f"{settings.out}: {found.progress.step} of {found.steps} steps; go on with --resume")
     else:
-        print(f"{found.model}: trained for {found.steps} steps")
+        print(f"{found.model}: trained for {found.progress.step} steps")
+
+
+def mix_of(folder: Path) -> dict[str, Any]:
+    """The sources and the validation file of a prepared folder, wherever it lies now.
+
+    Raises `ValueError` where its `train.yaml` is missing or is none.
+    """
+    from configs.settings import read_mapping
+
+    found = read_mapping(folder / "train.yaml")
+    try:
+        sources = [s | {"path": str(folder / s["path"])} for s in found["train"]]
+        return {"train": sources, "validation": str(folder / found["validation"])}
+    except (KeyError, TypeError):
+        raise ValueError(
+            f"{folder / 'train.yaml'} does not name sources under train and a validation file"
+        ) from None

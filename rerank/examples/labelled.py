@@ -6,19 +6,23 @@ Enters: JSON Lines (also `.gz`), one example a line. Leaves: checked `Example`s.
      "relevant": {"a": 1}, "scores": {"a": 0.71}}
 
 `relevant` gives grades (0 and passages left out: not relevant), `scores` a teacher's scores and
-may be missing; passages are in any order. `id` may name the query.
+may be missing; passages are in any order. `id` may name the query. In place of `passages` a line
+may have `passage_ids`, of passages in the file beside: `NAME.passages.jsonl.gz`.
 """
 
 import json
 import math
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from configs.formats.checks import as_id
 from configs.formats.lines import PathLike, json_lines
 from rerank.prompt.candidates import Candidate, as_candidates
 
-FIELDS = ("id", "query", "passages", "relevant", "scores")
+FIELDS = ("id", "query", "passages", "relevant", "scores", "passage_ids")
+_BESIDE = ".passages.jsonl.gz"
 
 
 class Example(NamedTuple):
@@ -44,14 +48,42 @@ def read_examples(path: PathLike) -> list[Example]:
     without a line.
     """
     examples = []
+    shared = cache(lambda: _shared(passages_beside(path)))
     for number, row in json_lines(path):
         try:
+            if isinstance(row, dict) and "passage_ids" in row:
+                row = _with_passages(row, shared())
             examples.append(_example(row, str(number)))
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from None
     if not examples:
         raise ValueError(f"{path} holds no example")
     return examples
+
+
+def passages_beside(path: PathLike) -> Path:
+    """The file of the passages that lines of `path` name by `passage_ids`."""
+    path = Path(path)
+    return path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.jsonl')}{_BESIDE}")
+
+
+def _shared(path: Path) -> dict[str, Candidate]:
+    rows = [row for _, row in json_lines(path)]
+    try:
+        return {candidate.id: candidate for candidate in as_candidates(rows)}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _with_passages(row: dict[str, Any], shared: Mapping[str, Candidate]) -> dict[str, Any]:
+    ids = row["passage_ids"]
+    if "passages" in row or not isinstance(ids, list):
+        raise ValueError("'passage_ids' is a list of ids, and stands in place of 'passages'")
+    for id_ in ids:
+        if id_ not in shared:
+            raise ValueError(f"'passage_ids' names {id_!r}, which the file beside does not have")
+    rest = {name: value for name, value in row.items() if name != "passage_ids"}
+    return rest | {"passages": [shared[id_] for id_ in ids]}
 
 
 def example_line(example: Example) -> str:

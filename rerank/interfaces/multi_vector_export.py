@@ -39,8 +39,8 @@ def export_multi_vector(ranker: BlockRanker, out: Path) -> None:
         "query": _prefix(settings.query, "{query}"),
         "document": _prefix(settings.passage, _TEXT),
     }
-    if settings.instruction_template:
-        raise ValueError("its passages see an instruction, which a late interaction has not")
+    if settings.instruction_template or backbone.query_gates is not None:
+        raise ValueError("its passages see an instruction or the query, which a late interaction has not")
     from sentence_transformers import MultiVectorEncoder
 
     with TemporaryDirectory() as scratch:

@@ -19,6 +19,7 @@ from rerank.settings.encoder import EncoderSettings
 
 OWN_SETTINGS = "blockrank.yaml"
 _KINDS: dict[str, type[RankerSettings]] = {"encoder": EncoderSettings, "decoder": DecoderSettings}
+_LATER = ("query_gates",)
 _OTHER = {"encoder": "decoder", "decoder": "encoder"}
 
 
@@ -74,9 +75,11 @@ def make_ranker_settings(values: Mapping[str, Any], where: str) -> RankerSetting
 def all_fields(settings: RankerSettings) -> dict[str, Any]:
     """The fields of `settings`, and those of the other kind as if nothing were asked of them.
 
-    What was kept of settings before they had kinds holds all of these.
+    What was kept of settings before they had kinds holds all of these, and not what came later,
+    which is named only where something is asked of it.
     """
-    return {**asdict(settings), **_alone(_OTHER[settings.backbone])}
+    values = {**asdict(settings), **_alone(_OTHER[settings.backbone])}
+    return {name: value for name, value in values.items() if value or name not in _LATER}
 
 
 def _alone(kind: str) -> dict[str, Any]:

@@ -54,6 +54,12 @@ def save_checkpoint(
             shutil.rmtree(other)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process left that was killed while it wrote a checkpoint into `folder`."""
+    for unfinished in folder.glob(".checkpoint-*"):
+        shutil.rmtree(unfinished)
+
+
 def load_checkpoint(
     folder: Path,
     parameters: Mapping[str, torch.nn.Parameter],
@@ -63,8 +69,6 @@ def load_checkpoint(
 
     A folder without a checkpoint is at step 0. Raises `ValueError` for one of other parameters.
     """
-    for unfinished in folder.glob(".checkpoint-*"):  # of a process killed while it wrote
-        shutil.rmtree(unfinished)
     found = _checkpoints(folder)
     if not found:
         return Progress(), None

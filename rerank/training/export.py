@@ -20,6 +20,7 @@ from rerank.backbones.late_interaction import FILE as LATE_INTERACTION_FILE
 from rerank.backbones.low_rank import FILE as UPDATE_FILE
 from rerank.backbones.low_rank import add_update, update_tensors
 from rerank.backbones.protocol import Backbone
+from rerank.backbones.query_gates import FILE as QUERY_GATES_FILE
 from rerank.settings.common import RankerSettings
 from rerank.settings.reading import OWN_SETTINGS, base_of
 from rerank.settings.writing import write_settings
@@ -74,10 +75,11 @@ def export_update(
 
 def _save_parts(folder: Path, backbone: Backbone) -> None:
     """What an encoder scores with beside its model."""
-    late = getattr(backbone, "late_interaction", None)
-    if late is not None:
-        state = {name: tensor.detach().cpu() for name, tensor in late.state_dict().items()}
-        save_file(state, folder / LATE_INTERACTION_FILE)
+    files = {"late_interaction": LATE_INTERACTION_FILE, "query_gates": QUERY_GATES_FILE}
+    for name, file in files.items():
+        if (part := getattr(backbone, name, None)) is not None:
+            state = {name: tensor.detach().cpu() for name, tensor in part.state_dict().items()}
+            save_file(state, folder / file)
     lexical = getattr(backbone, "lexical", None)
     if lexical is not None:
         lexical.save(folder)

@@ -3,13 +3,10 @@
 Enters: `TrainingSettings`. Leaves: a backbone in fp32, without dropout, with adapters if wanted.
 """
 
-from pathlib import Path
-
 import torch
 
 from configs.models import find_model
 from rerank.backbones.loading import load_backbone
-from rerank.backbones.low_rank import FILE as UPDATE_FILE
 from rerank.backbones.protocol import Backbone
 from rerank.settings.decoder import DecoderSettings
 from rerank.settings.reading import read_ranker_settings, settings_for
@@ -32,8 +29,6 @@ def load_untrained(
             raise ValueError("a language_model loss needs a decoder with query_attends: true")
         language_model = LanguageModel.load(settings.model, ranker, device)
         return language_model.backbone, language_model
-    if settings.export == "update" and (Path(find_model(settings.model)) / UPDATE_FILE).is_file():
-        raise ValueError(f"{settings.model} is an update itself: train it with export: whole")
     backbone = load_backbone(settings.model, device=device, dtype=torch.float32, settings=ranker)
     if settings.in_batch and (
         backbone.settings.query_attends or backbone.settings.passages_see_query

@@ -86,6 +86,32 @@ def sampled(example: Example, passages: int, generator: np.random.Generator) -> 
     )
 
 
+def with_borrowed(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """Each prompt with the relevant passages of the `count` next ones, the first after the last.
+
+    They are not relevant here, and no teacher knows them. A text that a prompt has is not added.
+    """
+    longer = []
+    for number, prompt in enumerate(prompts):
+        texts = {(passage.title, passage.text) for passage in prompt.passages}
+        added: list[Candidate] = []
+        for step in range(1, min(count, len(prompts) - 1) + 1):
+            other = prompts[(number + step) % len(prompts)]
+            for passage, grade in zip(other.passages, other.grades, strict=True):
+                key = (passage.title, passage.text)
+                if grade > 0 and key not in texts:
+                    texts.add(key)
+                    added.append(passage)
+        longer.append(
+            prompt._replace(
+                passages=(*prompt.passages, *added),
+                grades=(*prompt.grades, *([0] * len(added))),
+                teacher=(*prompt.teacher, *([float("nan")] * len(added))),
+            )
+        )
+    return longer
+
+
 def _drawn(
     passages: Sequence[Candidate], count: int, generator: np.random.Generator
 ) -> list[Candidate]:

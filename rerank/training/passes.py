@@ -13,7 +13,7 @@ from rerank.backbones.protocol import Backbone
 from rerank.prompt.candidates import Candidate
 from rerank.prompt.packing import BlockTokens, PackedPrompts, PromptTokens, pack, tokenize
 from rerank.prompt.template import PromptTexts, fill
-from rerank.training.order import Prompt
+from rerank.training.order import Prompt, with_borrowed
 from rerank.training.settings import TrainingSettings
 
 _NOTHING = BlockTokens([], [], [])
@@ -45,6 +45,7 @@ def make_pass(prompts: Sequence[Prompt], backbone: Backbone, settings: TrainingS
     if settings.in_batch:
         texts, labels = _shared(prompts, backbone)
     else:
+        prompts = with_borrowed(prompts, settings.borrowed)
         texts = [fill(ranker, prompt.query, prompt.passages) for prompt in prompts]
         labels = [(prompt.grades, prompt.teacher) for prompt in prompts]
     tokens = tokenize(backbone.tokenizer, ranker, texts)

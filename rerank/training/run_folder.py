@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import replacing
+from rerank.examples.shared import written
 from rerank.training.settings import TrainingSettings
 
 MODEL = "model"
 _RUN = "run.json"
 _LOG = "log.jsonl"
 _PACKAGES = ("blockseek", "torch", "transformers", "accelerate", "peft")
-# What may differ between the parts of one run: they decide how it goes, not what comes out.
-_FREE = ("out", "device", "checkpoint_minutes")
+# What may differ between the parts of one run: they decide how it goes, or what is kept in the end,
+# not what is learned.
+_FREE = ("out", "device", "checkpoint_minutes", "update_share")
 
 
 def run_record(settings: TrainingSettings, resume: bool) -> dict[str, Any]:
@@ -90,13 +92,13 @@ def _record(settings: TrainingSettings) -> dict[str, Any]:
     files += [settings.validation] if settings.validation else []
     return {
         "settings": asdict(settings),
-        "sha256": {path: _digest(path) for path in files},
+        "sha256": {str(part): _digest(part) for path in files for part in written(path)},
         "versions": _versions(),
     }
 
 
-def _digest(path: str) -> str:
-    with Path(path).open("rb") as file:
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

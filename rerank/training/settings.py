@@ -81,7 +81,8 @@ class TrainingSettings:
     `max_passage_tokens` cuts passages shorter than that in training alone. A prompt has `passages`
     passages: all relevant ones, as long as they fill no more than half, and others drawn anew in
     every epoch. With `in_batch` the passages of a pass are packed once and every query of the pass
-    scores all of them. A step is `prompts_per_step` prompts, read `prompts_per_pass` at a time.
+    scores all of them; without, it also scores the relevant ones of the `borrowed` next prompts. A
+    step is `prompts_per_step` prompts, read `prompts_per_pass` at a time.
 
     Training lasts `steps`, or `epochs` where that is None. The learning rate rises over
     `warmup_share` of the steps and falls to `final_share` of its height by a cosine. Parameters
@@ -106,6 +107,7 @@ class TrainingSettings:
     loss: LossSettings = field(default_factory=LossSettings)
     passages: int = 30
     in_batch: bool = False
+    borrowed: int = 0
     max_passage_tokens: int | None = None
     prompts_per_step: int = 8
     prompts_per_pass: int = 1
@@ -136,6 +138,11 @@ class TrainingSettings:
             raise ValueError(f"passages is {self.passages}, wanted at least 2 to tell apart")
         if self.passages < 1:
             raise ValueError(f"passages is {self.passages}, wanted at least 1")
+        if self.borrowed < 0 or (self.borrowed and self.in_batch):
+            raise ValueError(
+                f"borrowed is {self.borrowed}, wanted at least 0, and 0 with in_batch: there every "
+                f"query scores the passages of all prompts"
+            )
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps is {self.steps}, wanted at least 1")
         if self.prompts_per_step % self.prompts_per_pass:

@@ -5,6 +5,7 @@ Enters: `TrainingSettings`. Leaves: a folder with the log, the last checkpoint, 
     train(read_settings(TrainingSettings, "rerank/train/minilm", out="run"))
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +15,18 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from configs.models import find_model
+from rerank.backbones.low_rank import with_earlier
 from rerank.examples.labelled import Example
 from rerank.ranker import BlockRanker
 from rerank.training.accelerator import forget_accelerator, make_accelerator
-from rerank.training.checkpoints import Progress, load_checkpoint, plain, save_checkpoint
+from rerank.training.checkpoints import (
+    Progress,
+    load_checkpoint,
+    plain,
+    remove_unfinished,
+    save_checkpoint,
+)
 from rerank.training.export import export_model, export_update
 from rerank.training.lora import low_rank_pairs, merged_weights
 from rerank.training.model import load_untrained, prepare_model
@@ -45,9 +54,16 @@ class Trained:
 
 
 def train(
-    settings: TrainingSettings, *, resume: bool = False, minutes: float | None = None
+    settings: TrainingSettings,
+    *,
+    resume: bool = False,
+    minutes: float | None = None,
+    export: Path | None = None,
 ) -> Trained:
     """Train as `settings` say; stop at a checkpoint after `minutes`, to be resumed.
+
+    With `export` what the run has learned so far is written to that folder, and nothing trained:
+    another process may go on with it meanwhile.
 
     On a CPU the weights are the same bits, for the same seed and number of threads, however often
     the run was stopped or killed. Raises `ValueError` for files and models that can't be read, for
@@ -58,13 +74,18 @@ def train(
     record = run_record(settings, resume)
     try:
         run = _Run(settings, sources, validation)
+        if export is not None:
+            if not run.progress.step:
+                raise ValueError(f"{settings.out} has no checkpoint of a run to export")
+            _export(run, record, export)
+            return Trained(run.progress, run.steps, skipped, export)
         if run.is_main:
             write_record(settings, record)
         done = run.until_done(None if minutes is None else time.monotonic() + 60 * minutes)
-        if done and run.is_main:
-            _export(run, record)
-        model = Path(settings.out) / MODEL if done else None
-        return Trained(run.progress, run.steps, skipped, model)
+        model = Path(settings.out) / MODEL
+        if done and run.is_main and not model.exists():
+            _export(run, record, model)
+        return Trained(run.progress, run.steps, skipped, model if done else None)
     finally:
         forget_accelerator()
 
@@ -106,10 +127,13 @@ class _Run:
         self._order = Order(sources, weights, passages=settings.passages, seed=settings.seed)
         per_epoch = -(-self._order.epoch_length // settings.prompts_per_step)
         self.steps = settings.steps or settings.epochs * per_epoch
-        self._log = Log(settings.out, self.progress.step) if self.is_main else None
+        self._log: Log | None = None
 
     def until_done(self, deadline: float | None) -> bool:
         """Train to the last step, or to the first checkpoint behind `deadline` (monotonic)."""
+        if self.is_main:
+            remove_unfinished(Path(self.settings.out))
+            self._log = Log(self.settings.out, self.progress.step)
         saved = time.monotonic()
         if not self.progress.step:
             self._validate()
@@ -125,12 +149,14 @@ class _Run:
                 bar.update()
                 bar.set_postfix(loss=f"{values['total']:.3f}")
                 step = self.progress.step
-                if step % self.settings.validate_every == 0 or step == self.steps:
+                validated = step % self.settings.validate_every == 0 or step == self.steps
+                if validated:
                     self._validate()
                 now = time.monotonic()
                 late = deadline is not None and now >= deadline
                 if (
                     late
+                    or (validated and self.validation)
                     or step == self.steps
                     or now - saved > 60 * self.settings.checkpoint_minutes
                 ):
@@ -200,6 +226,7 @@ class _Run:
         with self._accelerator.autocast():
             value = mean_ndcg(BlockRanker(self.backbone), self.validation)
         if self._log is not None:
+            tqdm.write(f"step {self.progress.step}: nDCG@10 {value:.4f}", file=sys.stderr)
             self._log.add(
                 step=self.progress.step,
                 validation_ndcg=round(value, 6),
@@ -220,10 +247,7 @@ class _Run:
             )
 
 
-def _export(run: _Run, record: dict[str, Any]) -> None:
-    folder = Path(run.settings.out) / MODEL
-    if folder.exists():
-        return
+def _export(run: _Run, record: dict[str, Any], folder: Path) -> None:
     with torch.no_grad():
         for name, tensor in run.result().items():
             start = run.start.get(name)
@@ -235,10 +259,11 @@ def _export(run: _Run, record: dict[str, Any]) -> None:
         "kept_step": run.progress.best_step if run.best is not None else run.progress.step,
         "steps": run.steps,
         "validation_ndcg": run.progress.best_value,
+        "update_share": run.settings.update_share,
     }
     model, backbone = run.settings.model, run.backbone
     if run.settings.export == "update":
-        pairs = low_rank_pairs(backbone.model)
+        pairs = with_earlier(low_rank_pairs(backbone.model), Path(find_model(model)))
         export_update(folder, backbone.settings.base or model, pairs, backbone, record)
         return
     if run.settings.lora:

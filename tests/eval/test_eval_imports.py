@@ -9,7 +9,8 @@ EVAL = Path(__file__).resolve().parents[2] / "eval"
 OTHERS = {"retrieval", "rerank", "index", "kernels"}
 # These read texts or run the pipeline; everything else in eval/ stands alone.
 WITH_TEXTS = {
-    "mini_data/build.py", "mini_data/sources.py",
+    "mini_data/build.py", "mini_data/fit.py", "mini_data/leaks.py", "mini_data/lists.py",
+    "mini_data/prepare.py", "mini_data/source_search.py", "mini_data/sources.py",
     "pipeline/collection_runs.py", "pipeline/collection_texts.py", "pipeline/collections.py",
     "pipeline/demo.py", "pipeline/known_items.py", "pipeline/mining.py", "pipeline/report_files.py",
     "pipeline/stages.py",

@@ -255,9 +255,23 @@ def test_an_update_trains_on_as_a_whole_model(tmp_path, base, folder):
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
     name = f"{UPDATED[0]}.weight"
     assert not torch.equal(weights_of(whole)[name], weights_of(base)[name])
+
+
+def test_an_update_trains_on_as_an_update_of_both(tmp_path, base, folder):
+    """Ranks add up over the model that the first update is of: what comes out needs only that."""
     lora = LoraSettings(rank=2, alpha=2)
-    with pytest.raises(ValueError, match="is an update itself: train it with export: whole"):
-        train(replace(settings, out=str(tmp_path / "x"), export="update", lora=lora))
+    settings = _run(tmp_path, base, model=str(folder), lora=lora, learning_rate=1e-2)
+    whole = train(settings).model
+    update = train(replace(settings, out=str(tmp_path / "x"), export="update")).model
+    assert yaml.safe_load((update / "blockrank.yaml").read_text())["base"] == str(base)
+    ranks = {len(t) for n, t in load_file(update / UPDATE_FILE).items() if n.endswith(".down")}
+    assert ranks == {2, 4 + 2}
+    found, wanted, start = (
+        torch.tensor(scores(BlockRanker.from_pretrained(str(f), device="cpu"), QUERY, PASSAGES))
+        for f in (update, whole, folder)
+    )
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-3)
+    assert (wanted - start).abs().max() > 1e-2
 
 
 def test_in_batch_scores_have_the_prior_of_their_own_query(tmp_path, folder):
