@@ -40,7 +40,7 @@ def export_multi_vector(ranker: BlockRanker, out: Path) -> None:
         "document": _prefix(settings.passage, _TEXT),
     }
     if settings.instruction_template or backbone.query_gates is not None:
-        raise ValueError("its passages see an instruction or the query: late interaction has neither")
+        raise ValueError("its passages see an instruction or the query; late interaction has none")
     from sentence_transformers import MultiVectorEncoder
 
     with TemporaryDirectory() as scratch:
