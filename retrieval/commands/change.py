@@ -122,8 +122,12 @@ def _tell(arguments: argparse.Namespace, changed: "Changed") -> None:
         print(json.dumps(counts | {"deleted_rows": manifest.deleted}))
         return
     counts["segments merged"] = counts.pop("merged")
+    is_of_chunks = manifest.settings.get("chunk") is not None
+    if is_of_chunks:
+        for name in ("added", "replaced", "deleted", "unknown"):
+            counts[f"documents {name}"] = counts.pop(name)
     done = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    left = f"{manifest.passages:,} passages"
+    left = f"{manifest.passages:,} {'chunks' if is_of_chunks else 'passages'}"
     if segments := len(manifest.segments):
         left += f" in {segments} segment{'s' * (segments != 1)}"
     if manifest.deleted:
