@@ -195,9 +195,8 @@ def main() -> None:
         return
     print(" | ".join(f"{name} {value}" for name, value in (provenance() | options).items()))
     header = f"{'collection':<10} {'way':<18} {'queries':>7} {'tokens':>6} {'passages':>8}"
-    print(
-        f"{header} {'empty':>5} {'UDCG':>24} {'gain':>24} {'relevant':>24} {'gain':>24} abstains  AUC"
-    )
+    header += f" {'empty':>5} {'UDCG':>24} {'gain':>24} {'relevant':>24} {'gain':>24}"
+    print(f"{header} abstains  AUC")
     for row in rows:
         figures = [row[name] for name in ("udcg", "udcg_gain", "relevant", "relevant_gain")]
         told = " ".join(f"{f'{m:.3f} ({low:.3f} to {high:.3f})':>24}" for m, low, high in figures)

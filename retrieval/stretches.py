@@ -66,12 +66,16 @@ def containment(text: str, other: str) -> float:
     and containment of documents" (1997), who takes words, which not every script parts. A text
     without letters is in none.
     """
-    mine = _shingles(text)
-    return len(mine & _shingles(other)) / len(mine) if mine else 0.0
+    mine, theirs = _spelled(text), _spelled(other)
+    size = min(_SHINGLE, len(mine))
+    shingles = _shingles(mine, size)
+    return len(shingles & _shingles(theirs, size)) / len(shingles) if mine else 0.0
+
+
+def _spelled(text: str) -> str:
+    return " ".join(_WORDS.findall(text.casefold()))
 
 
 @lru_cache(maxsize=1024)
-def _shingles(text: str) -> frozenset[str]:
-    spelled = " ".join(_WORDS.findall(text.casefold()))
-    places = range(max(1, len(spelled) - _SHINGLE + 1))
-    return frozenset(spelled[place : place + _SHINGLE] for place in places if spelled)
+def _shingles(spelled: str, size: int) -> frozenset[str]:
+    return frozenset(spelled[place : place + size] for place in range(len(spelled) - size + 1))

@@ -97,7 +97,7 @@ class Collection:
                 if length > MOST_BYTES:
                     raise ValueError(
                         f"the {name} of passage {passage.id!r:.80} has {length:,} bytes, Milvus "
-                        f"keeps {MOST_BYTES:,}: cut it into several passages"
+                        f"keeps {MOST_BYTES:,}: cut it into several passages (build --chunk)"
                     )
             if rows and size + sum(lengths.values()) + vector.nbytes > _BYTES_AT_ONCE:
                 self._upsert(rows)
