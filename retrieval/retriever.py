@@ -5,7 +5,7 @@ Enters: the folder of an index, queries. Leaves: hits, and the passages they nam
     Retriever.open("my-index").search(["how to open a file"], k=10)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,11 @@ class Retriever:
     def document_of(self, id_: str) -> str:
         """The document of the passage with that id: the passage itself where it is no chunk."""
         return document_of(id_) if self.is_of_chunks else id_
+
+    @property
+    def documents(self) -> Container[str]:
+        """What may be judged: the ids of documents, or of passages where none were cut."""
+        return set(map(document_of, self.index.ids)) if self.is_of_chunks else self.index
 
     def encode_queries(self, queries: Iterable[str]) -> np.ndarray:
         """Unit query vectors, float32 [n, d]."""

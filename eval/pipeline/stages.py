@@ -158,12 +158,12 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
     queries, qrels = asked.queries, asked.qrels
     retriever = Retriever.open(settings.index, device=settings.device)
     group = settings.group or (BEST if retriever.is_of_chunks else None)
-    ids = dict.fromkeys(map(retriever.document_of, retriever.index.ids))
-    if fault := next(filter(None, map(id_fault, ids)), ""):
+    known = retriever.documents
+    if fault := next(filter(None, map(id_fault, retriever.index.ids)), ""):
         raise ValueError(
             f"the index {settings.index} is an old one, and no run can hold it: {fault}"
         )
-    absent = absent_passages(qrels, ids)
+    absent = absent_passages(qrels, known)
     if absent.absent == absent.judged:
         raise ValueError(
             f"{settings.collection} and the index {settings.index} share no passage: none that is "
@@ -183,7 +183,7 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
             search=search,
             relevance_filter=relevance_filter,
             reranker=ranker.rerank if ranker else None,
-            own=own_ids(qrels, ids, settings.keep_own),
+            own=own_ids(qrels, known, settings.keep_own),
             group=group,
         )
     counts: dict[str, int] | None = None

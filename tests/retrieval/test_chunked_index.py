@@ -212,6 +212,16 @@ def test_conditions_and_filters_see_chunks(built, encoder):
     assert retriever.search("word1", 3, threshold_filter(1.1), group="best") == [[]]
 
 
+def test_a_chunk_is_as_relevant_as_its_document_to_a_filter(built, tmp_path, run_module):
+    (tmp_path / "q.tsv").write_text("q\tword7 and word8\n")
+    (tmp_path / "qrels.txt").write_text("q 0 long 1\nq 0 one 0\n")
+    labels = ("--queries", tmp_path / "q.tsv", "--qrels", tmp_path / "qrels.txt", "-k", "100")
+    found = run_module("retrieval.filter", "report", built, *labels, "--filter", "-1", "--json")
+    assert found.returncode == 0, found.stderr
+    chunks = len(_by_document(DenseIndex.open(built))["long"])
+    assert json.loads(found.stdout)["relevant_hits"] == chunks
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
