@@ -25,6 +25,9 @@ from retrieval.encoder import Encoder
 from retrieval.milvus.manifest import MilvusManifest
 from retrieval.retriever import same_encoder
 
+# Documents may be of any length.
+_MOST_CHARACTERS = 2**24
+
 
 class How(NamedTuple):
     """How a change reads passages, and encodes them; with `replacing` over those that are live."""
@@ -53,8 +56,16 @@ class Source(NamedTuple):
         return self.bad.count - self.bad_before
 
     def batches(self) -> Iterator[list[Passage]]:
-        """The passages or documents, as many at a time as there are passages in a shard."""
-        return in_shards(self.records, self.settings.shard_size)
+        """The passages, a shard at a time; or as many documents, or 16 MB of their texts."""
+        batch, characters = [], 0
+        for record in self.records:
+            batch.append(record)
+            characters += len(record.text) if self.settings.cut else 0
+            if len(batch) == self.settings.shard_size or characters >= _MOST_CHARACTERS:
+                yield batch
+                batch, characters = [], 0
+        if batch:
+            yield batch
 
     def shards(self, records: Iterable[Passage]) -> Iterator[list[Passage]]:
         """What goes into the index of `records`, in its shards."""
@@ -72,7 +83,11 @@ def open_source(
     how: How,
     reading: Reading,
 ) -> Source:
-    """Read as the index was built; raises as `_passages` and `same_encoder`, in that order."""
+    """What a change reads of `corpus`, as the index was built.
+
+    Raises `ValueError` for a corpus that can't be read, before a model loads, and for another
+    encoder.
+    """
     settings = settings_of(folder, manifest)
     bad = Skipped() if how.skipped is None else how.skipped
     before = bad.count

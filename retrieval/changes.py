@@ -66,7 +66,8 @@ def add_passages(
 
     They are encoded by the encoder that built the index, in the shards that it was built in, and
     become one new segment. The fields that the index keeps are taken from them, None where they
-    lack one. No more than `limit` passages are read. With `skipped`, bad records are left out and
+    lack one. Where the index is one of chunks, what is added are documents, cut as the build cut.
+    No more than `limit` of either are read. With `skipped`, bad records are left out and
     counted there. Raises `ValueError`, and adds nothing, for an id that is live already, for what
     `build_index` refuses, for another encoder, and while another process writes.
     """
@@ -85,7 +86,8 @@ def update_passages(
 ) -> Changed:
     """As `add_passages`, but a passage whose id is live already takes that one's place.
 
-    One commit adds the new passages and deletes the old ones: no search sees both, or neither.
+    One commit adds the new passages and deletes the old ones: no search sees both, or neither. Of a
+    document all chunks are replaced, wherever it was cut before.
     """
     return _write(folder, corpus, How(True, encoder, device, batch_size, limit, skipped))
 
@@ -93,7 +95,7 @@ def update_passages(
 def delete_passages(
     folder: Path | str, ids: Iterable[str], *, ignore_unknown: bool = False
 ) -> Changed:
-    """Delete the passages of those ids; an id that comes twice counts once.
+    """Delete the passages, or the documents, of those ids; an id that comes twice counts once.
 
     Nothing is encoded and no vector is read: a bit of each row is written. The rows take up place
     until `compact_index`. Raises `ValueError`, and deletes nothing, for an id that no live passage

@@ -22,7 +22,7 @@ def add_parser(commands: Subparsers) -> None:
     """Add the four subcommands."""
     for name, help_ in (
         ("add", "add a corpus to an index"),
-        ("update", "add a corpus to an index; passages of the same id are replaced"),
+        ("update", "add a corpus to an index; passages or documents of the same id are replaced"),
     ):
         command = _command(commands, name, help_)
         command.add_argument("corpus", help="as for build; - reads JSON Lines from stdin")
@@ -35,8 +35,12 @@ def add_parser(commands: Subparsers) -> None:
         )
         command.set_defaults(run=_write, command=name)
 
-    delete = _command(commands, "delete", "delete passages of an index")
-    delete.add_argument("id", nargs="*", help="ids; without any, one a line from stdin")
+    delete = _command(commands, "delete", "delete passages or documents of an index")
+    delete.add_argument(
+        "id",
+        nargs="*",
+        help="ids, of documents where it holds chunks of them; without any, one a line from stdin",
+    )
     delete.add_argument("--ids", type=Path, help="ids from a file, one a line")
     delete.add_argument(
         "--ignore-unknown", action="store_true", help="count ids that the index does not have"

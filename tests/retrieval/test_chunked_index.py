@@ -17,6 +17,7 @@ from retrieval import (
     Retriever,
     add_passages,
     build_index,
+    change_source,
     compact_index,
     delete_passages,
     update_passages,
@@ -138,7 +139,8 @@ def test_a_stopped_build_goes_on_to_the_same_bytes(built, tmp_path, settings, mo
     }
 
 
-def test_added_documents_are_found_as_in_one_build(tmp_path, built, settings, encoder):
+def test_added_documents_are_found_as_in_one_build(tmp_path, built, settings, encoder, monkeypatch):
+    monkeypatch.setattr(change_source, "_MOST_CHARACTERS", 300)  # a few documents at a time
     # As many chunks as fill two shards, so that what is added begins one.
     first = [Passage("f", "", " ".join(SENTENCES[:32]), {"year": 1})]
     folder = tmp_path / "index"
