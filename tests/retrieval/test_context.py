@@ -203,3 +203,14 @@ def test_containment():
     assert containment(half + "something else", half + "what nobody says") == 6 / 20
     # One way alone: what has more to say is not contained.
     assert containment(PLANETS[:200], PLANETS) == 1 > containment(PLANETS, PLANETS[:200])
+
+
+@pytest.mark.slow
+def test_the_command_reranks_by_our_own_entry_point(run_module, make_index):
+    command = ("retrieval.index", "context", make_index(), "who feeds on thyme?", "--json")
+    plain, reranked = (
+        json.loads(run_module(*command, *more).stdout)["passages"]
+        for more in ((), ("--rerank", "mini"))
+    )
+    assert reranked[0]["id"] == "bees"
+    assert {each["score"] for each in plain} & {each["score"] for each in reranked} == set()
