@@ -27,8 +27,18 @@ class Passage(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A passage found for a query: its id, its score (higher is better) and its rank from 1."""
+    """A passage found for a query: its id, its score (higher is better) and its rank from 1.
+
+    Where hits were grouped by document, `id` is the document's, and `chunk` the id of the passage
+    that stands for it.
+    """
 
     id: str
     score: float
     rank: int
+    chunk: str = ""
+
+    @property
+    def passage_id(self) -> str:
+        """The id of the passage to read."""
+        return self.chunk or self.id

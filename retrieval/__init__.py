@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from index.records import Hit, Passage
     from retrieval.build import IndexSettings, build_index
     from retrieval.changes import add_passages, compact_index, delete_passages, update_passages
+    from retrieval.contexts import Context, context
     from retrieval.encoder import Encoder
     from retrieval.retriever import Retriever
 
 __all__ = [
+    "Context",
     "Encoder",
     "Hit",
     "IndexSettings",
@@ -22,11 +24,13 @@ __all__ = [
     "add_passages",
     "build_index",
     "compact_index",
+    "context",
     "delete_passages",
     "update_passages",
 ]
 
 _HOMES = {
+    "Context": "retrieval.contexts",
     "Encoder": "retrieval.encoder",
     "Hit": "index.records",
     "IndexSettings": "retrieval.build",
@@ -35,6 +39,7 @@ _HOMES = {
     "add_passages": "retrieval.changes",
     "build_index": "retrieval.build",
     "compact_index": "retrieval.changes",
+    "context": "retrieval.contexts",
     "delete_passages": "retrieval.changes",
     "update_passages": "retrieval.changes",
 }

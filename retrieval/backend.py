@@ -5,7 +5,7 @@ open_index("my-index").search(vectors, k=10)
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,11 @@ class IndexManifest(Protocol):
     @property
     def passages(self) -> int:
         """How many passages it holds."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it was built."""
         ...
 
     @property

@@ -1,19 +1,20 @@
 """Build an index from a corpus: read, encode a shard at a time, write, publish.
 
 Enters: a corpus, a folder, settings. Leaves: a published index and its manifest. Memory holds
-a shard of passages, or a few for each worker that encodes, whatever the size of the corpus.
+a shard of passages, or a few for each worker that encodes, whatever the size of the corpus or of
+its documents.
 
     build_index("pydoc", Path("my-index"), IndexSettings())
 """
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import faiss
 
@@ -22,13 +23,14 @@ from index.dense.gpu import stays_on_cpu
 from index.dense.kinds import AUTO
 from index.disk.files import LOCK, only_writer
 from index.manifest.columns import Columns
-from index.manifest.manifest import Manifest
+from index.manifest.manifest import EncoderRecord, Manifest
 from index.manifest.plan import Plan, checked_precision
 from index.manifest.segments import ShardRecord
 from index.manifest.words import ENGLISH, OFF, check_lexical
 from index.records import Passage
 from index.writing.folder import claim
 from index.writing.writer import IndexWriter
+from retrieval.chunks import Cut, cut_documents
 from retrieval.corpora import open_corpus
 from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Skipped
@@ -37,6 +39,7 @@ from retrieval.engines.choice import LOCAL, start_engine
 from retrieval.engines.loading import LoadEncoder
 from retrieval.engines.protocol import Engine, NumberedShard, WriteShard
 from retrieval.progress import encoding_progress
+from retrieval.refused import DOCUMENT, PASSAGE
 
 # What earlier versions did, which had no such settings.
 BEFORE: dict[str, Any] = {
@@ -45,6 +48,8 @@ BEFORE: dict[str, Any] = {
     "lexical": OFF,
     "dtype": FLOAT32,
     "vectors": FLOAT32,
+    "chunk": None,
+    "overlap": 0,
 }
 _RECORDED = ("blockseek", "numpy", "pyarrow", "sentence-transformers", "tantivy", "torch")
 
@@ -62,6 +67,10 @@ class IndexSettings:
     float32, float16 or int8. `deterministic` links a graph (HNSW) by one thread, so that every
     build links the same one; all other kinds are the same anyway. Who encodes where decides no
     byte: no setting.
+
+    With `chunk` the corpus is one of documents, each cut into chunks of at most so many tokens as
+    the encoder's tokenizer counts them, which begin with `overlap` tokens of the one before
+    (`retrieval.chunks`); ids, `limit` and `keep` are those of documents.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -76,6 +85,8 @@ class IndexSettings:
     dtype: str = FLOAT32
     vectors: str = FLOAT32
     deterministic: bool = False
+    chunk: int | None = None
+    overlap: int = 0
 
     def __post_init__(self) -> None:
         check_lexical(self.lexical)
@@ -83,10 +94,24 @@ class IndexSettings:
         checked_precision(self.vectors)
         if "" in self.keep or len(set(self.keep)) < len(self.keep):
             raise ValueError(f"keep is {', '.join(self.keep)!r}, wanted names, each once")
-        for name in ("batch_size", "shard_size", "max_length", "limit"):
+        for name in ("batch_size", "shard_size", "max_length", "limit", "chunk"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, wanted at least 1")
+        if self.overlap and self.chunk is None:
+            raise ValueError(f"overlap is {self.overlap} tokens of chunks: say how long they are")
+        if self.chunk is not None and not 0 <= self.overlap < self.chunk:
+            raise ValueError(f"overlap is {self.overlap}, wanted 0 to {self.chunk - 1}")
+
+    @property
+    def cut(self) -> Cut | None:
+        """How documents are cut; None where the corpus is one of passages."""
+        return None if self.chunk is None else Cut(self.chunk, self.overlap)
+
+    @property
+    def kind(self) -> str:
+        """What the records of the corpus are."""
+        return PASSAGE if self.chunk is None else DOCUMENT
 
     def recorded(self) -> dict[str, Any]:
         """What the manifest says of them, in the words of JSON.
@@ -128,23 +153,23 @@ def build_index(
     with only_writer(folder) if (folder / LOCK).exists() else nullcontext():
         claim(folder, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
-    reading = Reading(Columns(settings.keep), needed=True, limit=settings.limit)
-    passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None, reading), corpus)
-    load = LoadEncoder(settings.encoder, settings.max_length, settings.batch_size, settings.dtype)
-    with start_engine(load, name=engine, device=device, workers=workers) as started:
-        plan = Plan(corpus, started.record.fingerprint, settings.recorded())
-        folder.mkdir(parents=True, exist_ok=True)
-        with only_writer(folder):
-            writer = IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
-            encode_shards(in_shards(passages, settings.shard_size), started, writer, reading)
-            manifest = writer.publish(
-                encoder=started.record,
-                factory=settings.faiss,
-                skipped=skipped.count,
-                created_by=created_by(),
-                lexical=settings.lexical,
-                deterministic=settings.deterministic,
-            )
+
+    def begin(encoder: EncoderRecord) -> IndexWriter:
+        plan = Plan(corpus, encoder.fingerprint, settings.recorded())
+        return IndexWriter(folder, plan, resume=resume, overwrite=overwrite)
+
+    with encoded(
+        corpus, folder, settings, begin, device=device, workers=workers, engine=engine,
+        skipped=skipped,
+    ) as (writer, encoder):  # fmt: skip
+        manifest = writer.publish(
+            encoder=encoder,
+            factory=settings.faiss,
+            skipped=skipped.count,
+            created_by=created_by(),
+            lexical=settings.lexical,
+            deterministic=settings.deterministic,
+        )
     if stays_on_cpu(manifest.segments[-1].faiss_factory):
         note("a graph (HNSW) is built and searched on the CPU, whatever GPUs there are")
     if writer.finished:
@@ -176,6 +201,48 @@ class Writer(Protocol):
     def accept(self, shard: ShardRecord) -> None:
         """Record that the next shard is written."""
         ...
+
+
+AnyWriter = TypeVar("AnyWriter", bound=Writer)
+
+
+@contextmanager
+def encoded(
+    corpus: str,
+    folder: Path,
+    settings: IndexSettings,
+    begin: Callable[[EncoderRecord], AnyWriter],
+    *,
+    device: str | None,
+    workers: int | None,
+    engine: str,
+    skipped: Skipped,
+) -> Iterator[tuple[AnyWriter, EncoderRecord]]:
+    """The writer that `begin` made, given all of `corpus`, and who encoded it.
+
+    The block publishes what was written; nobody else writes into `folder` meanwhile. Other
+    arguments, and what is raised, as `build_index`.
+    """
+    reading = Reading(Columns(settings.keep), needed=True, limit=settings.limit)
+    passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None, reading), corpus)
+    load = LoadEncoder(settings.encoder, settings.max_length, settings.batch_size, settings.dtype)
+    with start_engine(load, name=engine, device=device, workers=workers) as started:
+        if settings.cut is not None:
+            check_fits(settings.cut, started.record)
+            passages = cut_documents(passages, started.token_counter(), settings.cut, reading)
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_writer(folder):
+            writer = begin(started.record)
+            encode_shards(in_shards(passages, settings.shard_size), started, writer, reading)
+            yield writer, started.record
+
+
+def check_fits(cut: Cut, encoder: EncoderRecord) -> None:
+    """Raise `ValueError` for chunks that are longer than the encoder reads."""
+    if encoder.max_length and cut.size > encoder.max_length:
+        raise ValueError(
+            f"chunk is {cut.size} tokens, encoder {encoder.name!r} reads {encoder.max_length}"
+        )
 
 
 def encode_shards(

@@ -2,43 +2,44 @@
 
 Enters: the folder of an index, and a corpus or ids. Leaves: the index's next state, committed by
 one rename, and what was done to it. Memory holds one shard of passages and the ids of the index.
+Where the index is one of chunks, ids and passages of a change are those of documents: all chunks of
+a document come and go together.
 
     add_passages(Path("my-index"), [Passage("p9", "Bees", "Borage feeds bees.")])
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
-from itertools import count
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from configs.formats.checks import as_list, check_iterable, text_fault
+from configs.formats.checks import as_list, text_fault
 from index.dense.kinds import AUTO
 from index.disk.files import only_writer
-from index.disk.schema import from_json
 from index.manifest.columns import Columns
-from index.manifest.manifest import MANIFEST, Manifest
+from index.manifest.manifest import Manifest
 from index.manifest.words import check_lexical
 from index.records import Passage
 from index.writing.change import IndexChange
-from retrieval.build import BEFORE, IndexSettings, created_by, in_shards, peeked
-from retrieval.corpora import open_corpus
+from retrieval.build import IndexSettings, created_by
+from retrieval.change_source import How, open_source, settings_of
+from retrieval.chunks import by_document
 from retrieval.corpora.reading import Reading
-from retrieval.corpora.records import Record, Skipped, checked
+from retrieval.corpora.records import Skipped
 from retrieval.encoder import Encoder
 from retrieval.milvus.changes import delete_in_milvus, write_in_milvus
 from retrieval.milvus.manifest import MilvusManifest, is_in_milvus
 from retrieval.progress import encoding_progress
-from retrieval.retriever import same_encoder
+from retrieval.refused import already_there, unknown_ids
 
 
 class Changed(NamedTuple):
     """What a change did, in passages, and the manifest that it left.
 
     `deleted` were live and are gone without a replacement; `unknown` ids were passed over;
-    `dropped` had been deleted before and took up place until now. `merged` counts segments.
+    `dropped` had been deleted before and took up place until now. `merged` counts segments. Of an
+    index of chunks documents are counted, and chunks where they are `dropped`.
     """
 
     manifest: Manifest | MilvusManifest
@@ -65,11 +66,12 @@ def add_passages(
 
     They are encoded by the encoder that built the index, in the shards that it was built in, and
     become one new segment. The fields that the index keeps are taken from them, None where they
-    lack one. No more than `limit` passages are read. With `skipped`, bad records are left out and
+    lack one. Where the index is one of chunks, what is added are documents, cut as the build cut.
+    No more than `limit` of either are read. With `skipped`, bad records are left out and
     counted there. Raises `ValueError`, and adds nothing, for an id that is live already, for what
     `build_index` refuses, for another encoder, and while another process writes.
     """
-    return _write(folder, corpus, False, encoder, device, batch_size, limit, skipped)
+    return _write(folder, corpus, How(False, encoder, device, batch_size, limit, skipped))
 
 
 def update_passages(
@@ -84,15 +86,16 @@ def update_passages(
 ) -> Changed:
     """As `add_passages`, but a passage whose id is live already takes that one's place.
 
-    One commit adds the new passages and deletes the old ones: no search sees both, or neither.
+    One commit adds the new passages and deletes the old ones: no search sees both, or neither. Of a
+    document all chunks are replaced, wherever it was cut before.
     """
-    return _write(folder, corpus, True, encoder, device, batch_size, limit, skipped)
+    return _write(folder, corpus, How(True, encoder, device, batch_size, limit, skipped))
 
 
 def delete_passages(
     folder: Path | str, ids: Iterable[str], *, ignore_unknown: bool = False
 ) -> Changed:
-    """Delete the passages of those ids; an id that comes twice counts once.
+    """Delete the passages, or the documents, of those ids; an id that comes twice counts once.
 
     Nothing is encoded and no vector is read: a bit of each row is written. The rows take up place
     until `compact_index`. Raises `ValueError`, and deletes nothing, for an id that no live passage
@@ -107,23 +110,20 @@ def delete_passages(
             raise ValueError(f"the id {id_!r} has {fault}")
     if is_in_milvus(folder):
         with only_writer(folder):
-            return Changed(
-                **delete_in_milvus(folder, wanted, ignore_unknown=ignore_unknown)._asdict()
-            )
+            kind = settings_of(folder, MilvusManifest.read(folder)).kind
+            done = delete_in_milvus(folder, wanted, kind=kind, ignore_unknown=ignore_unknown)
+            return Changed(**done._asdict())
     Manifest.read(folder)
     with only_writer(folder), IndexChange(folder) as change:
-        rows = change.find(wanted)
-        unknown = [id_ for id_, row in zip(wanted, rows, strict=True) if row < 0]
+        settings = settings_of(folder, change.manifest)
+        live = _live(change, wanted, settings)
+        unknown = [id_ for id_ in wanted if id_ not in live]
         if unknown and not ignore_unknown:
-            raise ValueError(
-                f"the index in {folder} has no passage {unknown[0]!r} (of {len(unknown)} unknown "
-                f"ids; --ignore-unknown passes them over)"
-            )
-        rows = rows[rows >= 0]
-        if len(rows):
-            change.delete(rows)
+            raise unknown_ids(folder, unknown, settings.kind)
+        if live:
+            change.delete(_rows(live))
             change.commit()
-    return Changed(change.manifest, deleted=len(rows), unknown=len(unknown))
+    return Changed(change.manifest, deleted=len(live), unknown=len(unknown))
 
 
 def compact_index(
@@ -146,7 +146,7 @@ def compact_index(
     Manifest.read(folder)
     with only_writer(folder), IndexChange(folder) as change:
         before = change.manifest
-        settings = _settings(folder, before)
+        settings = settings_of(folder, before)
         kinds = [segment.faiss_factory for segment in before.segments]
         merged = 0
         others = faiss is not None and kinds not in ([], [faiss])
@@ -163,112 +163,65 @@ def compact_index(
     return Changed(change.manifest, dropped=before.deleted, merged=merged)
 
 
-def _write(
-    folder: Path | str,
-    corpus: str | Iterable[Passage],
-    replace: bool,
-    encoder: str | Encoder | None,
-    device: str | None,
-    batch_size: int | None,
-    limit: int | None,
-    skipped: Skipped | None,
-) -> Changed:
+def _write(folder: Path | str, corpus: str | Iterable[Passage], how: How) -> Changed:
     folder = Path(folder)
-    if is_in_milvus(folder):
-        return _write_in_milvus(
-            folder, corpus, replace, encoder, device, batch_size, limit, skipped
-        )
+    write = _write_in_milvus if is_in_milvus(folder) else _write_in_files
+    return write(folder, corpus, how)
+
+
+def _write_in_files(folder: Path, corpus: str | Iterable[Passage], how: How) -> Changed:
     Manifest.read(folder)  # before a lock is left in a folder that is none
-    bad = Skipped() if skipped is None else skipped
-    before = bad.count
     with only_writer(folder), IndexChange(folder) as change:
-        settings = _settings(folder, change.manifest)
-        reading = Reading(Columns(known=change.manifest.columns), limit=limit)
-        passages = _passages(corpus, skipped, reading)
-        loaded = same_encoder(
-            folder,
-            change.manifest.encoder,
-            encoder,
-            device=device,
-            batch_size=batch_size or settings.batch_size,
-            dtype=settings.dtype,
-        )
+        reading = Reading(Columns(known=change.manifest.columns), limit=how.limit)
+        source = open_source(folder, change.manifest, corpus, how, reading)
         added = replaced = 0
+
+        def records() -> Iterator[Passage]:
+            nonlocal added, replaced
+            for batch in source.batches():
+                ids = [record.id for record in batch]
+                live = _live(change, ids, source.settings)
+                if live and not how.replacing:
+                    id_ = next(id_ for id_ in ids if id_ in live)
+                    raise already_there(folder, id_, source.settings.kind)
+                change.delete(_rows(live))
+                added, replaced = added + len(batch) - len(live), replaced + len(live)
+                yield from batch
+
         with encoding_progress(reading) as advance:
-            for shard in in_shards(passages, settings.shard_size):
-                rows = change.find([passage.id for passage in shard])
-                live = rows[rows >= 0]
-                if len(live) and not replace:
-                    id_ = shard[int(np.flatnonzero(rows >= 0)[0])].id
-                    raise ValueError(
-                        f"the index in {folder} has a passage {id_!r} already; `update` replaces it"
-                    )
-                vectors, truncated = loaded.encode_passages(shard)
-                change.add_shard(shard, vectors, truncated)
-                change.delete(live)
-                added, replaced = added + len(shard) - len(live), replaced + len(live)
+            for shard in source.shards(records()):
+                change.add_shard(shard, *source.encoder.encode_passages(shard))
                 advance(len(shard))
         change.commit(
-            factory=AUTO, skipped=bad.count - before, deterministic=settings.deterministic
+            factory=AUTO,
+            skipped=source.skipped,
+            deterministic=source.settings.deterministic,
         )
-    return Changed(change.manifest, added, replaced, skipped=bad.count - before)
+    return Changed(change.manifest, added, replaced, skipped=source.skipped)
 
 
-def _write_in_milvus(
-    folder: Path,
-    corpus: str | Iterable[Passage],
-    replace: bool,
-    encoder: str | Encoder | None,
-    device: str | None,
-    batch_size: int | None,
-    limit: int | None,
-    skipped: Skipped | None,
-) -> Changed:
-    before = skipped.count if skipped else 0
+def _write_in_milvus(folder: Path, corpus: str | Iterable[Passage], how: How) -> Changed:
     with only_writer(folder):
         manifest = MilvusManifest.read(folder)
-        settings = _settings(folder, manifest)
-        passages = _passages(corpus, skipped, Reading(limit=limit))
-        loaded = same_encoder(
+        source = open_source(folder, manifest, corpus, how, Reading(limit=how.limit))
+        done = write_in_milvus(
             folder,
-            manifest.encoder,
-            encoder,
-            device=device,
-            batch_size=batch_size or settings.batch_size,
-            dtype=settings.dtype,
+            source.batches(),
+            source.shards,
+            source.encoder,
+            kind=source.settings.kind,
+            replacing=how.replacing,
         )
-        shards = in_shards(passages, settings.shard_size)
-        done = write_in_milvus(folder, shards, loaded, replacing=replace)
-    return Changed(**done._asdict(), skipped=skipped.count - before if skipped else 0)
+    return Changed(**done._asdict(), skipped=source.skipped)
 
 
-def _passages(
-    corpus: str | Iterable[Passage], skipped: Skipped | None, reading: Reading
-) -> Iterator[Passage]:
-    if isinstance(corpus, str):
-        return peeked(open_corpus(corpus, skipped, reading), corpus)
-    check_iterable("corpus", corpus, "the name of a corpus, or passages")
-    return peeked(checked(map(_record, count(1), corpus), skipped, reading), "passages")
+def _live(change: IndexChange, ids: Sequence[str], settings: IndexSettings) -> dict[str, list[int]]:
+    """The rows of those of `ids` that are live: a passage's one, those of a document's chunks."""
+    if settings.cut is not None:
+        return by_document(change.live_ids(), set(ids))
+    rows = change.find(ids).tolist()
+    return {id_: [row] for id_, row in zip(ids, rows, strict=True) if row >= 0}
 
 
-def _record(number: int, passage: Passage) -> Record:
-    if isinstance(passage, tuple) and len(passage) in (3, 4):
-        found = Passage(*passage)
-        if all(isinstance(part, str) for part in passage[:3]) and isinstance(
-            found.metadata, Mapping
-        ):
-            return Record(f"passage {number}", found)
-    raise TypeError(
-        f"passage {number} is {passage!r:.80}, wanted a Passage of three strings, and perhaps a "
-        f"mapping of metadata"
-    )
-
-
-def _settings(folder: Path, manifest: Manifest | MilvusManifest) -> IndexSettings:
-    """How the index was built, as far as this version knows the settings."""
-    names = {field.name for field in fields(IndexSettings)}
-    known = BEFORE | {name: value for name, value in manifest.settings.items() if name in names}
-    try:
-        return from_json(IndexSettings, known, "settings.")
-    except ValueError as error:
-        raise ValueError(f"{folder / MANIFEST} is damaged ({error})") from None
+def _rows(live: Mapping[str, Sequence[int]]) -> np.ndarray:
+    return np.array([row for rows in live.values() for row in rows], np.int64)

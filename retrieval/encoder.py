@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from configs.formats.checks import check_queries
+from configs.formats.chunks import TokenCounter
 from configs.models import MINILM, load_model
 from configs.modules import FILES_READ, check_modules
 from index.manifest.manifest import EncoderRecord
@@ -113,6 +114,10 @@ class Encoder:
             vectors[rows] = self._encode([texts[row] for row in rows], prompt, len(rows))
         return vectors, int(np.count_nonzero(lengths > limit))
 
+    def token_counter(self) -> TokenCounter:
+        """What counts the tokens of texts, special ones left out; it keeps the tokenizer alone."""
+        return counter_of(self._model.tokenizer)
+
     def _token_counts(self, texts: list[str]) -> np.ndarray:
         """int64 [n], special tokens among them."""
         if not texts:
@@ -136,6 +141,16 @@ class Encoder:
         if self.dtype != FLOAT32:  # in bfloat16 a length of one is off by .4 %
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
+
+
+def counter_of(tokenizer: Any) -> TokenCounter:
+    """How many tokens of a tokenizer of transformers' the texts of a list have, each alone."""
+
+    def count(texts: list[str]) -> list[int]:
+        encoded = tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    return count
 
 
 def check_dtype(dtype: str) -> str:

@@ -216,11 +216,13 @@ def _search(arguments: argparse.Namespace) -> "tuple[Retriever, LabelledHits, st
         note(f"{len(without_text)} judged queries have no text and are left out: {listed}")
     retriever = Retriever.open(arguments.index, device=arguments.device)
     embeddings = retriever.encode_queries(list(queries.values()))
-    own = own_ids(qrels, retriever.index)
+    own = own_ids(qrels, retriever.documents)
     found = retriever.index.search(embeddings, arguments.k + bool(own))
+    # A chunk is as relevant as its document.
+    named = [[hit._replace(id=retriever.document_of(hit.id)) for hit in hits] for hits in found]
     results = [
         without_own(hits, query_id, own, arguments.k)
-        for query_id, hits in zip(queries, found, strict=True)
+        for query_id, hits in zip(queries, named, strict=True)
     ]
     scores, labels = label_hits(
         results,

@@ -1,4 +1,4 @@
-"""The command line of indexes: build, change, search and check one.
+"""The command line of indexes: build, change, search and check one, collect a context from it.
 
 python -m retrieval.index build pydoc --out my-index
 """
@@ -7,10 +7,10 @@ import argparse
 import sys
 
 from configs.command import run_command
-from retrieval.commands import build, change, info, search
+from retrieval.commands import build, change, context, info, search
 
 # What is heavy is imported by the subcommand that runs, so that --help answers at once.
-SUBCOMMANDS = (build, change, search, info)
+SUBCOMMANDS = (build, change, search, context, info)
 
 
 def make_parser() -> argparse.ArgumentParser:

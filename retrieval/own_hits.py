@@ -5,7 +5,7 @@ Enters: qrels, the corpus's ids, hits. Leaves: which queries must not find thems
     without_own(hits, "q1", own_ids({"q1": {"a": 1}}, {"a", "q1"}), k=10)
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from index.records import Hit
@@ -24,10 +24,17 @@ def own_ids(
     return frozenset(id_ for id_, grades in qrels.items() if id_ in known and id_ not in grades)
 
 
-def without_own(hits: Sequence[Hit], query_id: str, own: AbstractSet[str], k: int) -> list[Hit]:
-    """The first `k` of `hits` but, for a query of `own`, that of its own id; ranks close up.
+def without_own(
+    hits: Sequence[Hit],
+    query_id: str,
+    own: AbstractSet[str],
+    k: int | None,
+    document_of: Callable[[str], str] = str,
+) -> list[Hit]:
+    """The first `k` of `hits` (None: all) but, for a query of `own`, those of its own id.
 
-    Search for one hit more where `own` holds any.
+    Ranks close up. Search for one hit more where `own` holds any. Where hits are chunks,
+    `document_of` says whose.
     """
-    others = [hit for hit in hits if not (query_id in own and hit.id == query_id)][:k]
+    others = [hit for hit in hits if not (query_id in own and document_of(hit.id) == query_id)][:k]
     return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]

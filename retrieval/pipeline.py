@@ -64,6 +64,7 @@ def run_pipeline(
     relevance_filter: RelevanceFilter | None = None,
     reranker: Reranker | None = None,
     own: AbstractSet[str] = frozenset(),
+    group: str | None = None,
 ) -> list[StageHits]:
     """Run every query by itself, as a user's arrives, and return the stages that ran, in order.
 
@@ -71,6 +72,8 @@ def run_pipeline(
     needs to judge one, and cuts among the first `k`; the reranker ranks what is kept. A query of
     which nothing is kept has no hits from there on.
     Queries of `own` do not find the passage that has their own id: one more hit takes its place.
+    With `group` hits are documents, as `Retriever.search` groups chunks; the reranker reads each
+    one's best chunk.
     """
     first, kept, reranked = StageHits(search.mode), StageHits(FILTER), StageHits(RERANK)
     _warm_up(retriever, queries, search, reranker)
@@ -80,19 +83,34 @@ def run_pipeline(
         vector = None
         if search.needs_vectors(relevance_filter):
             vector = retriever.encode_queries([query])
-        (found,) = search.legs(retriever.index, [query], vector, depth + (query_id in own))
-        first.own_hits += query_id in own and any(hit.id == query_id for hit in chain(*found))
-        legs = Legs(*(without_own(hits, query_id, own, depth) for hits in found))
-        hits = first.hits[query_id] = search.merged(legs, k)
+        is_own = query_id in own
+        (found,) = retriever.legs(
+            search, [query], vector, k=k + is_own, depth=depth + is_own, group=group
+        )
+        first.own_hits += is_own and any(
+            retriever.document_of(hit.id) == query_id for hit in chain(*found)
+        )
+        legs = Legs(
+            *(
+                without_own(hits, query_id, own, None if group else depth, retriever.document_of)
+                for hits in found
+            )
+        )
+        found_hits = retriever.merged(search, legs, k, group)
+        hits = first.hits[query_id] = retriever.grouped(found_hits, k, group)
         first.latency_ms.append(clock.lap_ms())
         if relevance_filter is not None and vector is not None:
-            (hits,) = keep_relevant(relevance_filter, retriever.index, vector, [legs], [hits])
-            kept.hits[query_id] = hits
+            (found_hits,) = keep_relevant(
+                relevance_filter, retriever.index, vector, [legs], [found_hits]
+            )
+            hits = kept.hits[query_id] = retriever.grouped(found_hits, k, group)
             kept.latency_ms.append(clock.lap_ms())
         if reranker is not None:
             ranking = reranker(query, retriever.passages(hits)) if hits else []
+            chunk = {hit.id: hit.chunk for hit in hits}
             reranked.hits[query_id] = [
-                Hit(scored.id, scored.score, rank) for rank, scored in enumerate(ranking, 1)
+                Hit(scored.id, scored.score, rank, chunk[scored.id])
+                for rank, scored in enumerate(ranking, 1)
             ]
             reranked.latency_ms.append(clock.lap_ms())
     return [first, *([kept] if relevance_filter else []), *([reranked] if reranker else [])]

@@ -5,7 +5,7 @@ Enters: the folder of an index, queries. Leaves: hits, and the passages they nam
     Retriever.open("my-index").search(["how to open a file"], k=10)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from index.records import Hit, Passage
 from index.store.metadata import Where
 from retrieval.adapter.filters import RelevanceFilter, load_filter, threshold_filter
 from retrieval.backend import SearchableIndex, open_index
+from retrieval.chunks import document_of
 from retrieval.encoder import FLOAT32, Encoder
-from retrieval.legs import DENSE, Search, keep_relevant
+from retrieval.grouping import check_group, deep_legs, grouped, merged_whole
+from retrieval.legs import DENSE, Legs, Search, keep_relevant
 
 FILTER_FOLDER = "filter"
 _QUERIES_PER_BATCH = 256
@@ -54,6 +56,20 @@ class Retriever:
         """What a filter fitted on this encoder's scores is bound to."""
         return self.encoder.record.fingerprint
 
+    @property
+    def is_of_chunks(self) -> bool:
+        """Whether its passages are chunks of documents (`build --chunk`)."""
+        return self.index.manifest.settings.get("chunk") is not None
+
+    def document_of(self, id_: str) -> str:
+        """The document of the passage with that id: the passage itself where it is no chunk."""
+        return document_of(id_) if self.is_of_chunks else id_
+
+    @property
+    def documents(self) -> Container[str]:
+        """What may be judged: the ids of documents, or of passages where none were cut."""
+        return set(map(document_of, self.index.ids)) if self.is_of_chunks else self.index
+
     def encode_queries(self, queries: Iterable[str]) -> np.ndarray:
         """Unit query vectors, float32 [n, d]."""
         return self.encoder.encode_queries(queries)
@@ -79,6 +95,7 @@ class Retriever:
         where: Where | None = None,
         mode: str = DENSE,
         dense_weight: float | None = None,
+        group: str | None = None,
     ) -> list[list[Hit]]:
         """The `k` best hits of each query, best first; one string counts as one query.
 
@@ -88,10 +105,16 @@ class Retriever:
 
         Only passages that the condition `where` keeps are searched: a text such as "year >= 2020",
         or a pyarrow expression. With a filter, those of them that it keeps by their cosines, maybe
-        none. Raises `TypeError` or `ValueError` for what is no query, for a `k` that is no whole
-        number from 1, for a search for words in an index that has none, and as `DenseIndex.where`.
+        none. With `group` hits are documents, by their best chunk (`best`) or the sum of their best
+        three (`sum3`), and `k` counts these; what that sees is said in `retrieval.grouping`. Where
+        the index is not one of chunks, each passage is a document.
+
+        Raises `TypeError` or `ValueError` for what is no query, for a `k` that is no whole number
+        from 1, for a search for words in an index that has none, and as `DenseIndex.where`.
         """
         search = Search(mode, dense_weight)
+        if group is not None:
+            check_group(group)
         asked = check_queries([queries] if isinstance(queries, str) else queries)
         check_count("k", k)
         k = int(k)  # numpy's own among them
@@ -104,16 +127,44 @@ class Retriever:
             vectors = None
             if search.needs_vectors(relevance_filter):
                 vectors = self.encode_queries(batch)
-            legs = search.legs(self.index, batch, vectors, depth, where)
-            found = [search.merged(each, k) for each in legs]
+            legs = self.legs(search, batch, vectors, k=k, depth=depth, group=group, where=where)
+            found = [self.merged(search, each, k, group) for each in legs]
             if relevance_filter is not None and vectors is not None:
                 found = keep_relevant(relevance_filter, self.index, vectors, legs, found)
-            hits.extend(found)
+            hits.extend(self.grouped(each, k, group) for each in found)
         return hits
 
+    def legs(
+        self,
+        search: Search,
+        queries: Sequence[str],
+        vectors: np.ndarray | None,
+        *,
+        k: int,
+        depth: int,
+        group: str | None = None,
+        where: Where | None = None,
+    ) -> list[Legs]:
+        """Each query's legs: `depth` hits, or as many as tell `k` documents of a `group`."""
+        if group is None:
+            return search.legs(self.index, queries, vectors, depth, where)
+        return deep_legs(
+            search, self.index, queries, vectors, k, depth, group, self.document_of, where
+        )
+
+    def merged(self, search: Search, legs: Legs, k: int, group: str | None = None) -> list[Hit]:
+        """The `k` best passages of a query's legs, or all where they are still to be grouped."""
+        return search.merged(legs, k) if group is None else merged_whole(search, legs)
+
+    def grouped(self, hits: list[Hit], k: int, group: str | None) -> list[Hit]:
+        """The `k` best documents of `hits`; without a `group`, `hits` as they are."""
+        return hits if group is None else grouped(hits, k, group, self.document_of)
+
     def passages(self, hits: Sequence[Hit]) -> list[Passage]:
-        """The passages of `hits`, in their order."""
-        return self.index.passages([hit.id for hit in hits])
+        """The passages of `hits`, in their order; of a document its best chunk, by its own id."""
+        found = self.index.passages([hit.passage_id for hit in hits])
+        pairs = zip(hits, found, strict=True)
+        return [passage._replace(id=hit.id) if hit.chunk else passage for hit, passage in pairs]
 
 
 def same_encoder(

@@ -37,6 +37,12 @@ def add_run_parser(subparsers: Subparsers) -> None:
         help="of hybrid search: W times the cosines and 1 - W times the BM25 scores, each laid "
         "over [0, 1]; without it reciprocal ranks are added up",
     )
+    parser.add_argument(
+        "--group",
+        choices=("best", "sum3"),
+        help="of an index of chunks, documents are measured: by their best chunk (default), or by "
+        "the sum of their best three",
+    )
     parser.add_argument("--measures", nargs="+", metavar="NAME", help="nDCG@10 RR@10 R@100")
     parser.add_argument(
         "--keep-own",
@@ -61,7 +67,7 @@ def run_run(arguments: argparse.Namespace) -> None:
     from eval.pipeline.stages import PipelineSettings, evaluate_pipeline
 
     names = ("collection", "index", "split", "k", "filter", "rerank", "measures", "device")
-    more = ("search", "dense_weight", "keep_own")
+    more = ("search", "dense_weight", "keep_own", "group")
     options = {name: getattr(arguments, name) for name in (*names, *more)}
     settings = read_settings(PipelineSettings, **options)
     if arguments.out:

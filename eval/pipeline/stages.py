@@ -29,6 +29,7 @@ from eval.statistics.intervals import Intervals, bootstrap_intervals
 from index.records import Hit
 from rerank import BlockRanker, PassagesTruncatedWarning
 from retrieval.corpora import load_collection
+from retrieval.grouping import BEST, check_group
 from retrieval.legs import DENSE, Search
 from retrieval.own_hits import own_ids
 from retrieval.pipeline import StageHits, run_pipeline
@@ -43,6 +44,9 @@ class PipelineSettings:
     cosine, a filter's folder, or `index` for the one beside the index. `max_queries`
     takes that many of the judged queries, evenly spread; None takes all. Hits under the query's
     own id are dropped, as BEIR does, unless they were judged for it or `keep_own` is set.
+
+    Of an index of chunks documents are measured: by their best chunk, or as `group` says (see
+    `Retriever.search`); `k` counts them, and filter and reranker read the chunks.
     """
 
     collection: str
@@ -57,6 +61,7 @@ class PipelineSettings:
     device: str | None = None
     max_queries: int | None = None
     keep_own: bool = False
+    group: str | None = None
     resamples: int = 10_000
     seed: int = 0
 
@@ -144,13 +149,16 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
     for measure in settings.measures:
         parse_measure(measure)
     search = Search(settings.search, settings.dense_weight)
+    if settings.group is not None:
+        check_group(settings.group)
     collection = load_collection(settings.collection, settings.split)
     asked = judged_queries(collection.queries, collection.qrels, settings.max_queries)
     if not asked.queries:
         raise ValueError(f"{settings.collection}: no query of split {settings.split} is judged")
     queries, qrels = asked.queries, asked.qrels
     retriever = Retriever.open(settings.index, device=settings.device)
-    known = retriever.index
+    group = settings.group or (BEST if retriever.is_of_chunks else None)
+    known = retriever.documents
     if fault := next(filter(None, map(id_fault, retriever.index.ids)), ""):
         raise ValueError(
             f"the index {settings.index} is an old one, and no run can hold it: {fault}"
@@ -176,11 +184,13 @@ def evaluate_pipeline(settings: PipelineSettings) -> PipelineReport:
             relevance_filter=relevance_filter,
             reranker=ranker.rerank if ranker else None,
             own=own_ids(qrels, known, settings.keep_own),
+            group=group,
         )
     counts: dict[str, int] | None = None
     at_limit = 0
     if ranker is not None:
-        found = list(dict.fromkeys(hit.id for hits in stages[0].hits.values() for hit in hits))
+        read = (hit.passage_id for hits in stages[0].hits.values() for hit in hits)
+        found = list(dict.fromkeys(read))
         tokens = ranker.token_counts(retriever.index.passages(found)) if found else []
         counts = dict(zip(found, tokens, strict=True))
         at_limit = sum(n >= ranker.settings.most_passage_tokens for n in counts.values())
@@ -209,7 +219,7 @@ def _stage_report(
     evaluation = evaluate(qrels, run, settings.measures)
     values = np.column_stack(list(evaluation.values.values()))
     hits = sum(len(found) for found in stage.hits.values())
-    ids = [hit.id for found in stage.hits.values() for hit in found]
+    ids = [hit.passage_id for found in stage.hits.values() for hit in found]
     return StageReport(
         name=stage.name,
         run=run,

@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,19 @@ class IndexChange:
         """
         try:
             return find_live(self._ids, self._live_before, ids)
+        except ValueError as error:
+            raise self._damaged(error) from None
+
+    def live_ids(self) -> Iterator[tuple[int, str]]:
+        """The row and the id of every live passage of the manifest; reads all of its ids.
+
+        Raises `ValueError` where they are damaged.
+        """
+        try:
+            for start, table, live in zip(
+                self._starts[:-1].tolist(), self._ids, self._live_before, strict=True
+            ):
+                yield from compress(enumerate(table, start), live.tolist())
         except ValueError as error:
             raise self._damaged(error) from None
 

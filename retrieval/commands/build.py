@@ -7,10 +7,15 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.command import Subparsers, note
 from retrieval.commands.change import tell_skipped
 from retrieval.commands.info import show
+
+if TYPE_CHECKING:
+    from index.manifest.manifest import Manifest
+    from retrieval.milvus.manifest import MilvusManifest
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -33,6 +38,19 @@ def add_parser(commands: Subparsers) -> None:
     )
     build.add_argument(
         "--vectors", help="how vectors are stored: float32 (default), float16 or int8"
+    )
+    build.add_argument(
+        "--chunk",
+        type=int,
+        metavar="TOKENS",
+        help="the corpus is one of documents: cut each into chunks of at most so many tokens, by "
+        "sentences",
+    )
+    build.add_argument(
+        "--overlap",
+        type=int,
+        metavar="TOKENS",
+        help="of --chunk: how many tokens of the chunk before each begins with (default: 0)",
     )
     build.add_argument("--max-length", type=int, help="tokens read of a passage")
     build.add_argument(
@@ -93,7 +111,7 @@ def _build(arguments: argparse.Namespace) -> None:
 
     names = (
         "encoder", "faiss", "max_length", "batch_size", "skip_bad", "limit", "lexical", "dtype",
-        "vectors", "deterministic",
+        "vectors", "deterministic", "chunk", "overlap",
     )  # fmt: skip
     options = {name: getattr(arguments, name) for name in names}
     if arguments.keep is not None:
@@ -112,13 +130,13 @@ def _build(arguments: argparse.Namespace) -> None:
         skipped=skipped,
     )
     tell_skipped(skipped)
-    for column in getattr(manifest, "columns", ()):  # in Milvus there are none
+    for column in manifest.columns:
         if column.type == UNKNOWN:
             note(f"no passage has a field {column.name!r}")
     show(arguments.out, arguments.json)
 
 
-def _builder(arguments: argparse.Namespace) -> Callable[..., object]:
+def _builder(arguments: argparse.Namespace) -> "Callable[..., Manifest | MilvusManifest]":
     """`build_index`, or the same for Milvus."""
     if arguments.backend == "milvus":
         from retrieval.milvus.manifest import MilvusTarget

@@ -22,7 +22,7 @@ def add_parser(commands: Subparsers) -> None:
     """Add the four subcommands."""
     for name, help_ in (
         ("add", "add a corpus to an index"),
-        ("update", "add a corpus to an index; passages of the same id are replaced"),
+        ("update", "add a corpus to an index; passages or documents of the same id are replaced"),
     ):
         command = _command(commands, name, help_)
         command.add_argument("corpus", help="as for build; - reads JSON Lines from stdin")
@@ -35,8 +35,12 @@ def add_parser(commands: Subparsers) -> None:
         )
         command.set_defaults(run=_write, command=name)
 
-    delete = _command(commands, "delete", "delete passages of an index")
-    delete.add_argument("id", nargs="*", help="ids; without any, one a line from stdin")
+    delete = _command(commands, "delete", "delete passages or documents of an index")
+    delete.add_argument(
+        "id",
+        nargs="*",
+        help="ids, of documents where it holds chunks of them; without any, one a line from stdin",
+    )
     delete.add_argument("--ids", type=Path, help="ids from a file, one a line")
     delete.add_argument(
         "--ignore-unknown", action="store_true", help="count ids that the index does not have"
@@ -122,8 +126,12 @@ def _tell(arguments: argparse.Namespace, changed: "Changed") -> None:
         print(json.dumps(counts | {"deleted_rows": manifest.deleted}))
         return
     counts["segments merged"] = counts.pop("merged")
+    is_of_chunks = manifest.settings.get("chunk") is not None
+    if is_of_chunks:
+        for name in ("added", "replaced", "deleted", "unknown"):
+            counts[f"documents {name}"] = counts.pop(name)
     done = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    left = f"{manifest.passages:,} passages"
+    left = f"{manifest.passages:,} {'chunks' if is_of_chunks else 'passages'}"
     if segments := len(manifest.segments):
         left += f" in {segments} segment{'s' * (segments != 1)}"
     if manifest.deleted:

@@ -6,7 +6,7 @@ Enters: the folder of an index. Leaves: what it holds, or what is wrong with it.
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from configs.command import Subparsers
 from configs.formats.shown import shown
@@ -53,6 +53,7 @@ def show(folder: Path, as_json: bool) -> None:
         "index": str(folder),
         "corpus": manifest.corpus,
         "passages": f"{manifest.passages:,}",
+        **_chunks(manifest.settings),
         "deleted": f"{manifest.deleted:,} (compact frees their place)",
         "changes": f"{manifest.changes:,} since the build",
         "skipped": f"{manifest.skipped:,} bad records",
@@ -87,6 +88,12 @@ def show(folder: Path, as_json: bool) -> None:
         print(f"{name:<10} {shown(value)}")
 
 
+def _chunks(settings: dict[str, Any]) -> dict[str, str]:
+    """The row that says how documents were cut; none for an index of passages."""
+    size, overlap = settings.get("chunk"), settings.get("overlap", 0)
+    return {} if size is None else {"chunks": f"of at most {size} tokens, overlapping by {overlap}"}
+
+
 def _show_milvus(folder: Path, manifest: "MilvusManifest", as_json: bool) -> None:
     from dataclasses import asdict
 
@@ -98,6 +105,7 @@ def _show_milvus(folder: Path, manifest: "MilvusManifest", as_json: bool) -> Non
         "index": str(folder),
         "corpus": manifest.corpus,
         "passages": f"{manifest.passages:,}",
+        **_chunks(manifest.settings),
         "changes": f"{manifest.changes:,} since the build",
         "skipped": f"{manifest.skipped:,} bad records",
         "truncated": f"at most {manifest.truncated:,} longer than {encoder.max_length} tokens",

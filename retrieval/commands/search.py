@@ -26,23 +26,42 @@ def add_parser(commands: Subparsers) -> None:
     search = commands.add_parser("search", help="search an index")
     search.add_argument("index", type=Path, help="the index's folder")
     search.add_argument("query", nargs="*", help="queries; without any, one a line from stdin")
-    search.add_argument("-k", type=int, help="hits a query (default: 10)")
+    search.add_argument("-k", type=int, help="hits a query (default: 10); documents with --group")
+    search.add_argument(
+        "--group",
+        choices=("best", "sum3"),
+        help="of an index of chunks: find documents, by their best chunk or the sum of their best "
+        "three; for --trec it is best unless you say",
+    )
     search.add_argument(
         "--queries", type=Path, help="queries from a file: BEIR's queries.jsonl, or id <tab> text"
     )
+    add_mode_options(search)
     search.add_argument(
+        "--verify", action="store_true", help="first compare every file with its digest"
+    )
+    search.add_argument("--device", help="cpu, cuda, ...")
+    output = search.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one object a query")
+    output.add_argument("--trec", action="store_true", help="a TREC run")
+    search.set_defaults(run=_search)
+
+
+def add_mode_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which passages are searched, by which legs, and what is cut."""
+    parser.add_argument(
         "--filter",
         metavar="COSINE|FOLDER|index",
         help="keep what is relevant: hits of at least this cosine, or by a fitted filter: its "
         "folder, or `index` for the one beside the index",
     )
-    search.add_argument(
+    parser.add_argument(
         "--where",
         metavar="CONDITION",
         help="search passages of which this is true: \"year >= 2020 and lang = 'en'\", of fields "
         "that build --keep kept",
     )
-    how = search.add_mutually_exclusive_group()
+    how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--mode",
         choices=("dense", "lexical", "hybrid"),
@@ -52,21 +71,13 @@ def add_parser(commands: Subparsers) -> None:
     how.add_argument(
         "--hybrid", action="store_const", const="hybrid", dest="mode", help="as --mode hybrid"
     )
-    search.add_argument(
+    parser.add_argument(
         "--dense-weight",
         type=float,
         metavar="W",
         help="of hybrid search: W times the cosines and 1 - W times the BM25 scores, each laid "
         "over [0, 1]; without it reciprocal ranks are added up",
     )
-    search.add_argument(
-        "--verify", action="store_true", help="first compare every file with its digest"
-    )
-    search.add_argument("--device", help="cpu, cuda, ...")
-    output = search.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="one object a query")
-    output.add_argument("--trec", action="store_true", help="a TREC run")
-    search.set_defaults(run=_search)
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -78,6 +89,9 @@ def _search(arguments: argparse.Namespace) -> None:
     check_queries(queries.values())  # before a model loads
     retriever = Retriever.open(arguments.index, device=arguments.device, verify=arguments.verify)
     relevance_filter = retriever.open_filter(arguments.filter) if arguments.filter else None
+    group = arguments.group
+    if arguments.trec and retriever.is_of_chunks:
+        group = group or "best"
     hits = retriever.search(
         list(queries.values()),
         k,
@@ -85,6 +99,7 @@ def _search(arguments: argparse.Namespace) -> None:
         where=arguments.where,
         mode=arguments.mode,
         dense_weight=arguments.dense_weight,
+        group=group,
     )
     if arguments.k is not None and k > len(retriever.index):
         note(f"the index holds only {len(retriever.index)} passages")
@@ -106,6 +121,16 @@ def _queries(arguments: argparse.Namespace) -> dict[str, str]:
     if not texts:
         raise ValueError("no query: give one after the index, with --queries, or on stdin")
     return {str(number): text for number, text in enumerate(texts, 1)}
+
+
+def _hit(hit: "Hit", is_of_chunks: bool) -> dict[str, Any]:
+    """A hit and, in an index of chunks, where its text stands: characters [start, end)."""
+    told: dict[str, Any] = {"id": hit.id, "score": hit.score, "rank": hit.rank}
+    if is_of_chunks:
+        from retrieval.chunks import place_of
+
+        told |= place_of(hit)._asdict()
+    return told
 
 
 def _metadata(passage: "Passage") -> dict[str, Any]:
@@ -139,7 +164,12 @@ def _print_hits(
     passages = retriever.passages(hits)
     if arguments.json:
         found = [
-            {**hit._asdict(), "title": passage.title, "text": passage.text, **_metadata(passage)}
+            {
+                **_hit(hit, retriever.is_of_chunks),
+                "title": passage.title,
+                "text": passage.text,
+                **_metadata(passage),
+            }
             for hit, passage in zip(hits, passages, strict=True)
         ]
         print(json.dumps({"query_id": query_id, "query": query, "hits": found}, ensure_ascii=False))
@@ -147,4 +177,4 @@ def _print_hits(
     print(f"query {shown(query_id)}: {shown_line(query)}")
     for hit, passage in zip(hits, passages, strict=True):
         text = snippet(passage.full_text)
-        print(f"{hit.rank:>4}  {hit.score:.4f}  {shown(hit.id)}  {text}")
+        print(f"{hit.rank:>4}  {hit.score:.4f}  {shown(hit.passage_id)}  {text}")

@@ -24,13 +24,15 @@ class Reading:
 
     `columns` are the fields that become a passage's metadata; with `needed` a source that can't
     have them is refused, else its passages lack them. No more than `limit` passages are read.
-    `total` is how many the source says it has.
+    `total` is how many the source says it has. Of each record come `passages_a_record` passages on
+    average: more than one where documents are cut.
     """
 
     columns: Columns = field(default_factory=Columns)
     needed: bool = False
     limit: int | None = None
     total: int | None = None
+    passages_a_record: float = 1.0
     _file: io.BufferedReader | None = None
 
     def __post_init__(self) -> None:
@@ -56,10 +58,10 @@ class Reading:
 
         Where the source has no count it is as many as its file holds at the rate until now.
         """
-        total = self.total
-        if total is None and (part := self._part_read()):
-            total = max(read, round(read / part))
-        known = [count for count in (total, self.limit) if count is not None]
+        counts = [count for count in (self.total, self.limit) if count is not None]
+        known = [round(count * self.passages_a_record) for count in counts]
+        if self.total is None and (part := self._part_read()):
+            known.append(max(read, round(read / part)))
         return min(known, default=None)
 
     def _part_read(self) -> float | None:

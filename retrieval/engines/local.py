@@ -5,6 +5,7 @@ LocalEngine(Encoder.load("minilm")).records(shards, writer.write)
 
 from collections.abc import Iterable, Iterator
 
+from configs.formats.chunks import TokenCounter
 from index.manifest.manifest import EncoderRecord
 from index.manifest.segments import ShardRecord
 from retrieval.encoder import Encoder
@@ -23,6 +24,10 @@ class LocalEngine:
     def record(self) -> EncoderRecord:
         """The encoder, as it was loaded."""
         return self._encoder.record
+
+    def token_counter(self) -> TokenCounter:
+        """The encoder's own."""
+        return self._encoder.token_counter()
 
     def records(self, shards: Iterable[NumberedShard], write: WriteShard) -> Iterator[ShardRecord]:
         """The record of every shard, in order."""

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from configs.formats.chunks import TokenCounter
 from index.manifest.manifest import EncoderRecord
 from index.manifest.segments import ShardRecord
 from retrieval.engines.loading import LoadEncoder, cores
@@ -48,6 +49,7 @@ class ProcessEngine:
     remote = False
 
     def __init__(self, load: LoadEncoder, devices: Sequence[str | None], workers: int) -> None:
+        self._load = load
         threads = max(1, cores() // workers)
         self._workers = [
             _Worker(number, workers, load, devices[number % len(devices)], threads)
@@ -75,6 +77,10 @@ class ProcessEngine:
             raise ValueError("the encoder changed while several processes loaded it; start again")
         assert isinstance(records[0], EncoderRecord)
         return records[0]
+
+    def token_counter(self) -> TokenCounter:
+        """That of an encoder which is loaded for its tokenizer, and not kept."""
+        return self._load(device="cpu").token_counter()
 
     def records(self, shards: Iterable[NumberedShard], write: WriteShard) -> Iterator[ShardRecord]:
         """The record of every shard, in order; `write` is called here."""

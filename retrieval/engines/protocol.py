@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from configs.formats.chunks import TokenCounter
 from index.manifest.manifest import EncoderRecord
 from index.manifest.segments import ShardRecord
 from index.records import Passage
@@ -38,6 +39,10 @@ class Engine(Protocol):
     @property
     def record(self) -> EncoderRecord:
         """The encoder, as it was loaded."""
+        ...
+
+    def token_counter(self) -> TokenCounter:
+        """What counts tokens in this process as the encoder does."""
         ...
 
     @property

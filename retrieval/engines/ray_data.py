@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from configs.formats.chunks import TokenCounter
 from index.disk.schema import from_json
 from index.manifest.manifest import EncoderRecord
 from index.manifest.segments import ShardRecord
@@ -58,7 +59,9 @@ class RayEngine:
         import ray
 
         # Every actor loads an encoder too, and is held to be this one.
-        self.record: EncoderRecord = self._load(device="cpu").record
+        encoder = self._load(device="cpu")
+        self.record: EncoderRecord = encoder.record
+        self._counter = encoder.token_counter()
         if not ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray.init(log_to_driver=False, logging_level="ERROR")
@@ -76,6 +79,10 @@ class RayEngine:
 
         if self._started:
             ray.shutdown()
+
+    def token_counter(self) -> TokenCounter:
+        """That of the encoder which every actor's is compared with; its weights are not kept."""
+        return self._counter
 
     def _places(self) -> None:
         import ray

@@ -7,15 +7,17 @@ in so far, and what a kill leaves is in too. Repeated as an update, a change com
     delete_in_milvus(Path("my-index"), ["p7"])
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from index.records import Passage
+from retrieval.chunks import by_document
 from retrieval.encoder import Encoder
 from retrieval.milvus.collection import Collection
 from retrieval.milvus.manifest import MilvusManifest
+from retrieval.refused import PASSAGE, already_there, unknown_ids
 
 
 class MilvusChange(NamedTuple):
@@ -29,54 +31,70 @@ class MilvusChange(NamedTuple):
 
 
 def write_in_milvus(
-    folder: Path, shards: Iterable[list[Passage]], encoder: Encoder, *, replacing: bool
+    folder: Path,
+    batches: Iterable[list[Passage]],
+    shards: Callable[[Iterable[Passage]], Iterator[list[Passage]]],
+    encoder: Encoder,
+    *,
+    kind: str,
+    replacing: bool,
 ) -> MilvusChange:
     """Encode passages and put them in; the caller holds `only_writer(folder)`.
 
-    Raises `ValueError`, before its shard goes in, for an id that is there already, unless
-    `replacing`.
+    They come in `batches` of records, of the `kind` passage or document, of which `shards` makes
+    what goes in. What a replaced document has left goes once its batch is in: a kill between leaves
+    some, which the same update finds again. Raises `ValueError`, before its batch goes in, for an
+    id that is there already, unless `replacing`.
     """
     manifest = MilvusManifest.read(folder)
     collection = _collection(folder, manifest)
     added = replaced = truncated = 0
+    changed = False
     try:
-        for passages in shards:
-            there = collection.rows([passage.id for passage in passages])
+        for records in batches:
+            there = _there(collection, [record.id for record in records], kind)
             if there and not replacing:
-                raise ValueError(
-                    f"the index in {folder} has a passage {next(iter(there))!r} already; `update` "
-                    f"replaces it"
-                )
-            vectors, cut = encoder.encode_passages(passages)
-            collection.upsert(passages, vectors)
-            added, replaced = added + len(passages) - len(there), replaced + len(there)
-            truncated += cut
+                raise already_there(folder, next(iter(there)), kind)
+            left = {id_ for ids in there.values() for id_ in ids}
+            for passages in shards(records):
+                vectors, cut = encoder.encode_passages(passages)
+                collection.upsert(passages, vectors)
+                changed = True
+                left -= {passage.id for passage in passages}
+                truncated += cut
+            collection.delete(sorted(left))
+            added, replaced = added + len(records) - len(there), replaced + len(there)
     finally:
-        if added or replaced:
+        if changed:
             manifest = _counted(folder, manifest, collection, truncated)
     return MilvusChange(manifest, added, replaced)
 
 
 def delete_in_milvus(
-    folder: Path, ids: Sequence[str], *, ignore_unknown: bool = False
+    folder: Path, ids: Sequence[str], *, kind: str, ignore_unknown: bool = False
 ) -> MilvusChange:
-    """Delete the passages of those ids; the caller holds `only_writer(folder)`.
+    """Delete the passages, or documents, of those ids; the caller holds `only_writer(folder)`.
 
     Raises `ValueError`, and deletes nothing, for an id that is not there, unless `ignore_unknown`.
     """
     manifest = MilvusManifest.read(folder)
     collection = _collection(folder, manifest)
-    there = collection.rows(ids)
+    there = _there(collection, ids, kind)
     unknown = [id_ for id_ in ids if id_ not in there]
     if unknown and not ignore_unknown:
-        raise ValueError(
-            f"the index in {folder} has no passage {unknown[0]!r} (of {len(unknown)} unknown ids; "
-            f"--ignore-unknown passes them over)"
-        )
+        raise unknown_ids(folder, unknown, kind)
     if there:
-        collection.delete(list(there))
+        collection.delete([id_ for ids in there.values() for id_ in ids])
         manifest = _counted(folder, manifest, collection, 0)
     return MilvusChange(manifest, deleted=len(there), unknown=len(unknown))
+
+
+def _there(collection: Collection, ids: Sequence[str], kind: str) -> dict[str, list[str]]:
+    """Of each of `ids` that is there, its passages' ids: its own, or those of its chunks."""
+    if kind == PASSAGE:
+        return {id_: [id_] for id_ in collection.rows(ids)}
+    found = collection.ids_starting(f"{id_}#" for id_ in ids)
+    return by_document(((id_, id_) for id_ in found), set(ids))
 
 
 def _collection(folder: Path, manifest: MilvusManifest) -> Collection:

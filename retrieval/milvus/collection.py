@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -97,7 +97,7 @@ class Collection:
                 if length > MOST_BYTES:
                     raise ValueError(
                         f"the {name} of passage {passage.id!r:.80} has {length:,} bytes, Milvus "
-                        f"keeps {MOST_BYTES:,}: cut it into several passages"
+                        f"keeps {MOST_BYTES:,}: cut it into several passages (build --chunk)"
                     )
             if rows and size + sum(lengths.values()) + vector.nbytes > _BYTES_AT_ONCE:
                 self._upsert(rows)
@@ -195,9 +195,23 @@ class Collection:
 
     def ids(self) -> Iterator[str]:
         """The id of every passage, in no order."""
+        return self._ids("")
+
+    def ids_starting(self, prefixes: Iterable[str]) -> Iterator[str]:
+        """The ids that begin with one of `prefixes` and go on with anything but "~"."""
+        for prefix in prefixes:
+            first = quote(prefix, safe="")
+            # Ids are spelled without any character beyond "~".
+            yield from self._ids(f'id >= "{first}" and id < "{first}~"')
+
+    def _ids(self, condition: str) -> Iterator[str]:
         with told_of(self.address):
             rows = self._client.query_iterator(
-                self.name, _IDS_AT_ONCE, output_fields=["id"], consistency_level="Strong"
+                self.name,
+                _IDS_AT_ONCE,
+                filter=condition,
+                output_fields=["id"],
+                consistency_level="Strong",
             )
             while part := rows.next():
                 yield from (unquote(row["id"]) for row in part)

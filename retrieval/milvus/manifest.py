@@ -109,6 +109,7 @@ class MilvusManifest:
 
     # What an index of files has besides.
     segments = ()
+    columns = ()
     deleted = 0
 
     @classmethod

@@ -19,19 +19,16 @@ from typing import NamedTuple
 import numpy as np
 
 from index.dense.kinds import AUTO
-from index.disk.files import LOCK, only_writer, write_atomic
+from index.disk.files import LOCK, write_atomic
 from index.disk.schema import from_json, read_json
 from index.manifest.manifest import MANIFEST, EncoderRecord
 from index.manifest.plan import BUILDING, FLOAT32, PLAN, Plan, read_plan
 from index.manifest.segments import ShardRecord, shard_files
 from index.records import Passage
 from index.writing.folder import record_of
-from retrieval.build import IndexSettings, created_by, encode_shards, in_shards, peeked
-from retrieval.corpora import open_corpus
-from retrieval.corpora.reading import Reading
+from retrieval.build import IndexSettings, created_by, encoded
 from retrieval.corpora.records import Skipped
-from retrieval.engines.choice import LOCAL, RAY, start_engine
-from retrieval.engines.loading import LoadEncoder
+from retrieval.engines.choice import LOCAL, RAY
 from retrieval.milvus.collection import Collection, require_pymilvus
 from retrieval.milvus.manifest import MilvusManifest, MilvusTarget, is_in_milvus
 
@@ -67,20 +64,19 @@ def build_in_milvus(
     require_pymilvus()
     _claim(folder, target, resume=resume, overwrite=overwrite)
     skipped = Skipped() if skipped is None else skipped
-    reading = Reading(limit=settings.limit)
-    passages = peeked(open_corpus(corpus, skipped if settings.skip_bad else None, reading), corpus)
-    load = LoadEncoder(settings.encoder, settings.max_length, settings.batch_size, settings.dtype)
-    with start_engine(load, name=engine, device=device, workers=workers) as started:
-        plan = Plan(
-            corpus, started.record.fingerprint, settings.recorded() | {"milvus": asdict(target)}
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        with only_writer(folder):
-            _tidy(folder)
-            _claim(folder, target, resume=resume, overwrite=overwrite)
-            writer = MilvusWriter(folder, plan, target, started.record, resume=resume)
-            encode_shards(in_shards(passages, settings.shard_size), started, writer, reading)
-            return writer.publish(skipped=skipped.count, created_by=created_by())
+
+    def begin(encoder: EncoderRecord) -> MilvusWriter:
+        _tidy(folder)
+        _claim(folder, target, resume=resume, overwrite=overwrite)
+        recorded = settings.recorded() | {"milvus": asdict(target)}
+        plan = Plan(corpus, encoder.fingerprint, recorded)
+        return MilvusWriter(folder, plan, target, encoder, resume=resume)
+
+    with encoded(
+        corpus, folder, settings, begin, device=device, workers=workers, engine=engine,
+        skipped=skipped,
+    ) as (writer, _):  # fmt: skip
+        return writer.publish(skipped=skipped.count, created_by=created_by())
 
 
 class UpsertShard(NamedTuple):

@@ -49,6 +49,35 @@ def collection(tmp_path_factory) -> Path:
     return folder
 
 
+def test_documents_of_an_index_of_chunks_are_measured(tmp_path, tiny_encoder):
+    """Each query's document is three chunks, of which the query is the second word for word.
+
+    The query `other` is a document itself, which it must not find.
+    """
+    words = {id_: [f"{id_}{part} " * 9 for part in range(3)] for id_ in ("ab", "cd", "ef", "other")}
+    (tmp_path / "qrels").mkdir()
+    rows = [{"_id": id_, "text": ". ".join(parts)} for id_, parts in words.items()]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = {"q-ab": words["ab"][1], "q-cd": words["cd"][1], "other": words["other"][0]}
+    rows = [{"_id": id_, "text": text} for id_, text in asked.items()]
+    (tmp_path / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    qrels = "query-id\tcorpus-id\tscore\nq-ab\tab\t1\nq-cd\tcd\t1\nother\tef\t1\n"
+    (tmp_path / "qrels" / "test.tsv").write_text(qrels)
+    index = tmp_path / "index"
+    build_index(str(tmp_path), index, IndexSettings(encoder=str(tiny_encoder), chunk=24))
+    for group in (None, "sum3"):
+        report = evaluate_pipeline(
+            settings(tmp_path, str(index), filter="-1", rerank="minilm", k=3, group=group)
+        )
+        assert [len(stage.run["q-ab"]) for stage in report.stages] == [3, 3, 3]
+        assert report.stages[0].run["other"].keys() == {"ab", "cd", "ef"}
+        assert (report.own_hits, report.absent.absent) == (1, 0)
+        assert report.stages[2].tokens > 0
+        for stage in report.stages:
+            assert stage.run["q-ab"].keys() <= words.keys()
+        assert report.stages[2].evaluation.values["RR@10"].tolist()[:2] == [1, 1]
+
+
 @pytest.fixture(scope="module")
 def made_index(collection) -> str:
     folder = collection.parent / "index"

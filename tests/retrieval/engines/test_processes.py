@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -149,6 +150,19 @@ def test_two_processes_build_the_same_bytes(
     folder = tmp_path / "index"
     build_index(str(made_corpus), folder, settings, device="cpu", workers=2)
     assert files_of(folder) == local_files
+
+
+@pytest.mark.slow
+def test_two_processes_build_the_same_bytes_of_chunks(
+    tmp_path, made_corpus, settings, files_of, monkeypatch, one_thread
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    cut, found = replace(settings, chunk=12, overlap=3), []
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        build_index(str(made_corpus), folder, cut, device="cpu", workers=workers)
+        found.append(files_of(folder))
+    assert found[0] == found[1]
 
 
 def test_ray_that_is_not_installed(monkeypatch):

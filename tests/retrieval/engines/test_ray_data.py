@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +49,15 @@ def test_a_job_builds_the_same_bytes(
     again = build_index(str(made_corpus), folder, settings, resume=True, engine="ray", workers=1)
     assert again.passages == 60
     assert files_of(folder) == local_files
+
+
+def test_chunks_are_the_same_bytes(cluster, tmp_path, made_corpus, settings, files_of, one_thread):
+    cut, found = replace(settings, chunk=12, overlap=3), []
+    for engine, workers in (("local", 1), ("ray", 2)):
+        options = {"device": "cpu", "engine": engine, "workers": workers}
+        build_index(str(made_corpus), tmp_path / engine, cut, **options)
+        found.append(files_of(tmp_path / engine))
+    assert found[0] == found[1]
 
 
 def test_a_killed_job_is_resumed_to_the_same_bytes(
