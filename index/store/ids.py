@@ -30,8 +30,12 @@ TWICE = "an id stands in it twice"
 
 def hashes_of(ids: Iterable[str]) -> np.ndarray:
     """The hash of each id, uint64 [n]: the same ones on every machine."""
-    digests = (blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=8) for id_ in ids)
-    return np.frombuffer(b"".join(each.digest() for each in digests), "<u8").astype(np.uint64)
+    return _hashes(id_.encode("utf-8", "surrogatepass") for id_ in ids)
+
+
+def _hashes(ids: Iterable[bytes | memoryview]) -> np.ndarray:
+    digests = b"".join([blake2b(id_, digest_size=8).digest() for id_ in ids])
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 class IdTable:
@@ -63,14 +67,23 @@ class IdTable:
 
     def ids_of(self, rows: np.ndarray) -> list[str]:
         """The ids of `rows`, int64 [n]; raises `ValueError` for one that does not lead back."""
-        ids = self._texts(rows)
-        if self._on_disk is not None:
-            which, found = self._candidates(hashes_of(ids))
-            led_back = np.zeros(len(rows), bool)
-            led_back[which[found == rows[which]]] = True
-            if not led_back.all():
-                raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
-        return ids
+        encoded = self._encoded(rows)
+        if self._on_disk is not None and not self._leads_back(_hashes(encoded), rows):
+            raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
+        return _decoded(encoded)
+
+    def _leads_back(self, hashes: np.ndarray, rows: np.ndarray) -> bool:
+        """Whether each of `rows` is among those of its id's hash."""
+        ordered, of = self.by_hash
+        first = np.searchsorted(ordered, hashes, "left").clip(max=len(self) - 1)
+        lost = np.flatnonzero((ordered[first] != hashes) | (of[first] != rows))
+        if not len(lost):
+            return True
+        # Another id's hash may be the same, and stand before it.
+        which, found = self._candidates(hashes[lost])
+        led_back = np.zeros(len(lost), bool)
+        led_back[which[found == rows[lost][which]]] = True
+        return bool(led_back.all())
 
     def rows_of(self, ids: Sequence[str], hashes: np.ndarray, live: np.ndarray) -> np.ndarray:
         """The row, int64 [n], of each id, whose `hashes` those are; -1 where none is `live`.
@@ -125,15 +138,23 @@ class IdTable:
         return which, found
 
     def _texts(self, rows: np.ndarray) -> list[str]:
-        """The ids of `rows` as they stand there; a damaged length leads nowhere outside."""
+        """The ids of `rows` as they stand there."""
+        return _decoded(self._encoded(rows))
+
+    def _encoded(self, rows: np.ndarray) -> list[memoryview]:
+        """The bytes of the ids of `rows`; a damaged length leads nowhere outside."""
         starts, ends = self._offsets[rows], self._offsets[rows + 1]
         if not ((starts >= 0) & (starts <= ends) & (ends <= len(self._data))).all():
             raise ValueError(f"{IDS_FILE} is damaged: an id has no end")
-        try:
-            pairs = zip(starts.tolist(), ends.tolist(), strict=True)
-            return [str(self._data[start:end], "utf-8") for start, end in pairs]
-        except UnicodeDecodeError:
-            raise ValueError(f"{IDS_FILE} is damaged: an id is no UTF-8") from None
+        pairs = zip(starts.tolist(), ends.tolist(), strict=True)
+        return [self._data[start:end] for start, end in pairs]
+
+
+def _decoded(encoded: Iterable[memoryview]) -> list[str]:
+    try:
+        return [str(id_, "utf-8") for id_ in encoded]
+    except UnicodeDecodeError:
+        raise ValueError(f"{IDS_FILE} is damaged: an id is no UTF-8") from None
 
 
 def find_live(
