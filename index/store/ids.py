@@ -30,12 +30,8 @@ TWICE = "an id stands in it twice"
 
 def hashes_of(ids: Iterable[str]) -> np.ndarray:
     """The hash of each id, uint64 [n]: the same ones on every machine."""
-    return _hashes(id_.encode("utf-8", "surrogatepass") for id_ in ids)
-
-
-def _hashes(ids: Iterable[bytes | memoryview]) -> np.ndarray:
-    digests = b"".join([blake2b(id_, digest_size=8).digest() for id_ in ids])
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
+    digests = [blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=8).digest() for id_ in ids]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 class IdTable:
@@ -67,12 +63,12 @@ class IdTable:
 
     def ids_of(self, rows: np.ndarray) -> list[str]:
         """The ids of `rows`, int64 [n]; raises `ValueError` for one that does not lead back."""
-        encoded = self._encoded(rows)
-        if self._on_disk is not None and not self._leads_back(_hashes(encoded), rows):
+        ids = self._texts(rows)
+        if self._on_disk is not None and not self._lead_back(hashes_of(ids), rows):
             raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
-        return _decoded(encoded)
+        return ids
 
-    def _leads_back(self, hashes: np.ndarray, rows: np.ndarray) -> bool:
+    def _lead_back(self, hashes: np.ndarray, rows: np.ndarray) -> bool:
         """Whether each of `rows` is among those of its id's hash."""
         ordered, of = self.by_hash
         first = np.searchsorted(ordered, hashes, "left").clip(max=len(self) - 1)
@@ -138,23 +134,15 @@ class IdTable:
         return which, found
 
     def _texts(self, rows: np.ndarray) -> list[str]:
-        """The ids of `rows` as they stand there."""
-        return _decoded(self._encoded(rows))
-
-    def _encoded(self, rows: np.ndarray) -> list[memoryview]:
-        """The bytes of the ids of `rows`; a damaged length leads nowhere outside."""
+        """The ids of `rows` as they stand there; a damaged length leads nowhere outside."""
         starts, ends = self._offsets[rows], self._offsets[rows + 1]
         if not ((starts >= 0) & (starts <= ends) & (ends <= len(self._data))).all():
             raise ValueError(f"{IDS_FILE} is damaged: an id has no end")
-        pairs = zip(starts.tolist(), ends.tolist(), strict=True)
-        return [self._data[start:end] for start, end in pairs]
-
-
-def _decoded(encoded: Iterable[memoryview]) -> list[str]:
-    try:
-        return [str(id_, "utf-8") for id_ in encoded]
-    except UnicodeDecodeError:
-        raise ValueError(f"{IDS_FILE} is damaged: an id is no UTF-8") from None
+        try:
+            pairs = zip(starts.tolist(), ends.tolist(), strict=True)
+            return [str(self._data[start:end], "utf-8") for start, end in pairs]
+        except UnicodeDecodeError:
+            raise ValueError(f"{IDS_FILE} is damaged: an id is no UTF-8") from None
 
 
 def find_live(

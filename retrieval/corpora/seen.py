@@ -31,6 +31,7 @@ class SeenIds:
         # Of those in order the first halves, which decide the order, and the second ones.
         self._first = np.empty(0, np.uint64)
         self._second = np.empty(0, np.uint64)
+        self._ordered = memoryview(b"")
 
     def __len__(self) -> int:
         return len(self._first) + len(self._waiting)
@@ -40,8 +41,7 @@ class SeenIds:
         if digest in self._waiting:
             return True
         first, second = _HALVES.unpack(digest)
-        # Python's own search beats NumPy's for one number, and reads a memoryview fast.
-        ordered = memoryview(self._first)
+        ordered = self._ordered
         place = bisect_left(ordered, first)
         while place < len(ordered) and ordered[place] == first:
             if self._second[place] == second:
@@ -58,6 +58,8 @@ class SeenIds:
             places = self._first.searchsorted(new[:, 0])
             self._second = np.insert(self._second, places, new[:, 1])
             self._first = np.insert(self._first, places, new[:, 0])
+            # Python's own search beats NumPy's for one number, and reads this fast.
+            self._ordered = memoryview(self._first)  # type: ignore[arg-type]
             self._waiting.clear()
 
 
