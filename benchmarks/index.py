@@ -148,6 +148,8 @@ def search_rows(
         widths[f"{name}, width"] = width
     methods["segment"] = lambda queries: segment.search(queries, K)
     methods["ours"] = lambda queries: index.search(queries, K)
+    # Every vector was read above; ids too, now, so that no turn pays for pages touched first.
+    assert len(index.ids) == rows
     for size in (BATCH, 1):
         turns = in_turns(methods, queries.reshape(-1, size, D)[: 8 * (rounds + 1)], clock)
         yield {

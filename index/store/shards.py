@@ -110,6 +110,9 @@ class VectorTable:
         self._shards = shards
         self._files = MappedFiles(folder, [shard.vectors for shard in shards])
         self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
+        # Nearly always all shards but the last are of one size: a division tells a row's shard.
+        sizes = {shard.rows for shard in shards[:-1]}
+        self._size = sizes.pop() if len(sizes) == 1 else 0
         self._touched: dict[int, StoredVectors] = {}
         # Where the vectors of a shard begin in memory, 0 before it is touched, and what is there:
         # nothing that was given an address may go. None where they are not stored as given.
@@ -145,7 +148,10 @@ class VectorTable:
             return None
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows from {rows.min()} to {rows.max()} of {len(self)}")
-        shards = self._starts.searchsorted(rows, side="right") - 1
+        if self._size:
+            shards = np.minimum(rows // self._size, len(self._shards) - 1)
+        else:
+            shards = self._starts.searchsorted(rows, side="right") - 1
         for shard in set(shards[self._addresses[shards] == 0].tolist()):
             there = self._addressed.setdefault(shard, self.stored_part(shard).codes)
             self._addresses[shard] = there.ctypes.data
