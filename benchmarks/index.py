@@ -25,7 +25,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import faiss
 import numpy as np
-from clustered import clustered, clustered_queries
+from clustered import clustered_queries
+from index_apart import D, passages
 from index_peers import Search, peers_of
 from provenance import provenance
 
@@ -45,41 +45,12 @@ from index.dense.recall import exact_search
 from index.dense.selection import Selection
 from index.dense_index import DenseIndex
 from index.disk.files import only_writer
-from index.manifest.manifest import EncoderRecord
-from index.manifest.plan import Plan
-from index.records import Passage
 from index.segment import Segment
 from index.writing.change import IndexChange
-from index.writing.writer import IndexWriter
 
-D, SHARD, BATCH, K = 384, 2048, 64, 10
+BATCH, K = 64, 10
 # Recalls that 640 answers can't tell apart.
 EQUAL = 0.002
-ENCODER = EncoderRecord("made", "made", D, 128, "mean", "", "")
-
-
-def passages(start: int, count: int) -> list[Passage]:
-    """Short texts, numbered."""
-    return [Passage(f"p{n:08d}", "", f"passage {n}") for n in range(start, start + count)]
-
-
-def make(file: Path, rows: int) -> dict[str, Any]:
-    """Write made vectors, one behind the other."""
-    with file.open("wb") as written:
-        for block in clustered(rows, D):
-            written.write(block.data)
-    return {}
-
-
-def build(folder: Path, made: Path, kind: str) -> None:
-    """Write an index of made vectors, as a build does whose passages are encoded."""
-    vectors = np.memmap(made, np.float32, "r").reshape(-1, D)
-    with only_writer(folder):
-        writer = IndexWriter(folder, Plan("made", "made", {}), resume=False, overwrite=False)
-        for start in range(0, len(vectors), SHARD):
-            part = np.array(vectors[start : start + SHARD])
-            writer.add_shard(passages(start, len(part)), part, 0)
-        writer.publish(encoder=ENCODER, factory=kind, skipped=0, created_by={})
 
 
 def in_turns(
@@ -170,60 +141,6 @@ def search_rows(
         }
 
 
-def _status(name: str) -> float:
-    """Megabytes of this process that the kernel counts under `name`."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) / 1000
-    return float("nan")
-
-
-def measured_build(folder: Path, made: Path, kind: str) -> dict[str, Any]:
-    """Build, with the highest anonymous memory that was seen meanwhile."""
-    import resource
-
-    before, peak, ended = _status("RssAnon"), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.01):
-            peak[0] = max(peak[0], _status("RssAnon"))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    build(folder, made, kind)
-    seconds = time.perf_counter() - start
-    ended.set()
-    watcher.join()
-    (faiss_file,) = folder.glob("data-*/vectors.faiss")
-    size = faiss_file.stat().st_size / 1e6
-    return {
-        "what": "memory",
-        "rows": made.stat().st_size // (4 * D),
-        "kind": kind,
-        "build s": round(seconds, 1),
-        "faiss MB": round(size, 1),
-        "peak anonymous MB": round(peak[0] - before, 1),
-        "beside faiss MB": round(peak[0] - before - size, 1),
-        "ru_maxrss MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
-    }
-
-
-def measured_opening(folder: Path) -> dict[str, Any]:
-    """Open an index and search once."""
-    before, start = _status("RssAnon"), time.perf_counter()
-    index = DenseIndex.open(folder)
-    opened, grown = time.perf_counter() - start, _status("RssAnon") - before
-    index.search(clustered_queries(1000, D, 1), K)
-    return {
-        "what": "opening",
-        "rows": len(index),
-        "open s": round(opened, 3),
-        "anonymous MB": round(grown, 1),
-        "open and first search s": round(time.perf_counter() - start, 3),
-    }
-
-
 def add_row(folder: Path, rows: int) -> dict[str, Any]:
     """Add 1,000 passages whose vectors are there. They are deleted again, which is not timed."""
     vectors = clustered_queries(rows, D, 1000)
@@ -253,16 +170,10 @@ def trip_row(folder: Path, sample: int = 1000) -> dict[str, Any]:
     return {"what": "trip", "rows": len(index), "kind": kind, "asked": len(rows), "first": first}
 
 
-APART: dict[str, Callable[..., dict[str, Any]]] = {
-    "make": lambda file, rows: make(Path(file), int(rows)),
-    "memory": lambda folder, made, kind: measured_build(Path(folder), Path(made), kind),
-    "opening": lambda folder: measured_opening(Path(folder)),
-}
-
-
 def apart(*arguments: object) -> dict[str, Any]:
     """What a measurement in a process of its own prints."""
-    command = [sys.executable, __file__, "--apart", *map(str, arguments)]
+    script = Path(__file__).with_name("index_apart.py")
+    command = [sys.executable, str(script), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
@@ -320,12 +231,7 @@ def main() -> None:
         action="store_true",
         help="search times of the processor, where others are at work: of one thread they compare",
     )
-    parser.add_argument("--apart", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.apart:
-        what, *rest = arguments.apart
-        print(json.dumps(APART[what](*rest)))
-        return
     about = {
         **provenance(),
         "faiss": faiss.__version__,
