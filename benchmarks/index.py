@@ -4,17 +4,19 @@ Enters: options. Leaves: a row on stdout as soon as it is measured. No encoder i
 lie as a sentence encoder's do (`clustered.py`), queries are none of them, texts are short. Times
 are medians of rounds in which all methods take turns, each batch of new queries.
 
-    search   milliseconds of raw FAISS (`index.search` with the same beam or lists), of ours, and by
-             how much ours takes longer; recall@10 of both. Ours also scores again, breaks ties by
-             id and names passages
-    peer     the same graph by hnswlib and usearch: build, search, recall
-    memory   peak of a build, in a process of its own, anonymous (what can't be read again) and all
+    memory   peak of a build, in a process of its own, anonymous (what can't be read again) and all;
+             vectors come from a file that was made before, and count in neither
+    search   milliseconds of raw FAISS (`index.search` with the same beam or lists), of others (see
+             `index_peers.py`) and of ours, which also scores again, breaks ties by id and names
+             passages; recall@10 of each. Of codes, FAISS's own refinement is the equal of ours
+    peer     how long others take to link the graph
+    trip     how many of a sample of passages are found first by their own vectors, or by equal ones
     opening  seconds and anonymous memory until an index is open, in a process of its own
     add      seconds of a commit of 1,000 encoded passages
-    trip     how many of a sample of passages are found first by their own vectors, or by equal ones
 
     python benchmarks/index.py --quick
-    python benchmarks/index.py --folder /somewhere/with/10/GB --json
+    python benchmarks/index.py --folder /somewhere/with/10/GB --only quarter codes --builds
+    python benchmarks/index.py --folder /somewhere/with/10/GB --only codes
 """
 
 import argparse
@@ -23,10 +25,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,51 +35,36 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import faiss
 import numpy as np
-from clustered import clustered, clustered_queries
-from index_peers import PEERS
+from clustered import clustered_queries
+from index_apart import D, passages
+from index_peers import Search, peers_of
 from provenance import provenance
 
+from index.dense.products import pair_products
 from index.dense.recall import exact_search
 from index.dense.selection import Selection
 from index.dense_index import DenseIndex
 from index.disk.files import only_writer
-from index.manifest.manifest import EncoderRecord
-from index.manifest.plan import Plan
-from index.records import Passage
 from index.segment import Segment
 from index.writing.change import IndexChange
-from index.writing.writer import IndexWriter
 
-D, SHARD, BATCH, K = 384, 2048, 64, 10
-ENCODER = EncoderRecord("made", "made", D, 128, "mean", "", "")
-
-
-def passages(start: int, count: int) -> list[Passage]:
-    """Short texts, numbered."""
-    return [Passage(f"p{n:08d}", "", f"passage {n}") for n in range(start, start + count)]
+BATCH, K = 64, 10
+# Recalls that 640 answers can't tell apart.
+EQUAL = 0.002
 
 
-def build(folder: Path, rows: int, kind: str) -> None:
-    """Write an index of made vectors, as a build does whose passages are encoded."""
-    folder.mkdir(parents=True)
-    with only_writer(folder):
-        writer = IndexWriter(folder, Plan("made", "made", {}), resume=False, overwrite=False)
-        start = 0
-        for block in clustered(rows, D):
-            for part in np.array_split(block, max(1, round(len(block) / SHARD))):
-                writer.add_shard(passages(start, len(part)), part, 0)
-                start += len(part)
-        writer.publish(encoder=ENCODER, factory=kind, skipped=0, created_by={})
-
-
-def in_turns(methods: dict[str, Callable[[np.ndarray], object]], asked: np.ndarray) -> dict:
-    """Median milliseconds of each method over batches [rounds, q, d], and the last results."""
+def in_turns(
+    methods: dict[str, Callable[[np.ndarray], object]],
+    asked: np.ndarray,
+    clock: Callable[[], float],
+) -> dict[str, float]:
+    """Median milliseconds of each method over batches [rounds, q, d]."""
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for batch in asked:
         for name, method in methods.items():
-            start = time.perf_counter()
+            start = clock()
             method(batch)
-            taken[name].append(1000 * (time.perf_counter() - start))
+            taken[name].append(1000 * (clock() - start))
     # The first round warms.
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
@@ -96,129 +81,68 @@ def whole_scores(segment: Segment, queries: np.ndarray, rows: np.ndarray) -> np.
     return np.where(rows >= 0, products, -np.inf)
 
 
-def search_rows(folder: Path, rows: int, rounds: int) -> Iterator[dict[str, Any]]:
-    """Ours beside raw FAISS, in batches of 64 and one by one."""
+def search_rows(
+    folder: Path, rows: int, rounds: int, clock: Callable[[], float]
+) -> Iterator[dict[str, Any]]:
+    """Ours beside raw FAISS and others, in batches of 64 and one by one."""
     index = DenseIndex.open(folder)
     (segment,) = index.segments
-    built = segment._faiss
+    built, kind = segment._faiss, segment.record.faiss_factory
     queries = clustered_queries(rows, D, (rounds + 1) * BATCH)
+    asked = queries[:BATCH]
+    exact = exact_search(asked, index.vectors, K)
     plain = Selection(built, None)
 
-    def raw(asked: np.ndarray) -> Any:
-        return built.search(asked, K, params=plain._parameters(K))
+    def found(method: Search) -> float:
+        return recall(whole_scores(segment, asked, method(asked)[1]), exact)
 
-    exact = exact_search(queries[:BATCH], index.vectors, K)
-    found = index.search(queries[:BATCH], K)
-    result = {
-        "kind": segment.record.faiss_factory,
-        "recall raw": recall(
-            whole_scores(segment, queries[:BATCH], raw(queries[:BATCH])[1]), exact
-        ),
-        "recall ours": recall(np.array([[h.score for h in hits] for hits in found]), exact),
-        "recall in the manifest": segment.record.recall_at_10,
+    methods: dict[str, Search] = {
+        "raw": lambda queries: built.search(queries, K, params=plain._parameters(K))
     }
-    for size in (BATCH, 1):
-        methods = {
-            "raw": raw,
-            "segment": lambda asked: segment.search(asked, K),
-            "ours": lambda asked: index.search(asked, K),
-        }
-        turns = in_turns(methods, queries.reshape(-1, size, D)[: 8 * (rounds + 1)])
-        yield {
-            "what": "search",
-            "rows": rows,
-            "batch": size,
-            **{f"{name} ms": round(ms, 3) for name, ms in turns.items()},
-            "ours / raw": round(turns["ours"] / turns["raw"], 3),
-            "ours - raw ms": round(turns["ours"] - turns["raw"], 3),
-            **result,
-        }
-
-
-def peer_rows(folder: Path, rows: int, rounds: int) -> Iterator[dict[str, Any]]:
-    """The graphs of other libraries over the same vectors, as wide and with as many links."""
-    index = DenseIndex.open(folder)
-    vectors = np.concatenate(list(index.segments[0].vectors.parts))
-    queries = clustered_queries(rows, D, (rounds + 1) * BATCH)
-    exact = exact_search(queries[:BATCH], index.vectors, K)
-    for name, make in PEERS.items():
+    recalls, widths = {"raw": found(methods["raw"])}, {}
+    hits = index.search(asked, K)
+    recalls["ours"] = recall(np.array([[h.score for h in each] for each in hits]), exact)
+    for name, make_peer in peers_of(kind, built).items():
         start = time.perf_counter()
         try:
-            search = make(vectors)
+            peer = make_peer(np.concatenate(list(segment.vectors.parts)), K)
         except ImportError as error:
             yield {"what": "peer", "peer": name, "skipped": f"{error.name} is not installed"}
             continue
-        built = time.perf_counter() - start
-        turns = in_turns({name: partial(search, k=K)}, queries.reshape(-1, BATCH, D))
-        rows_found = search(queries[:BATCH], K)
-        scores = np.einsum("qkd,qd->qk", vectors[rows_found], queries[:BATCH])
+        yield {"what": "peer", "peer": name, "build s": round(time.perf_counter() - start, 1)}
+        methods[name] = peer.search
+        for width in peer.widths:  # until as much is found
+            peer.widen(width)
+            recalls[name] = found(peer.search)
+            if recalls[name] >= recalls["ours"] - EQUAL:
+                break
+        widths[f"{name}, width"] = width
+    methods["segment"] = lambda queries: segment.search(queries, K)
+    methods["ours"] = lambda queries: index.search(queries, K)
+    # Every vector was read above; ids too, now, so that no turn pays for pages touched first.
+    assert len(index.ids) == rows
+    for size in (BATCH, 1):
+        turns = in_turns(methods, queries.reshape(-1, size, D)[: 8 * (rounds + 1)], clock)
         yield {
-            "what": "peer",
-            "peer": name,
+            "what": "search",
+            "kind": kind,
             "rows": rows,
-            "build s": round(built, 1),
-            "batch": BATCH,
-            "ms": round(turns[name], 3),
-            "recall": recall(scores, exact),
+            "batch": size,
+            **{f"{name} ms": round(ms, 3) for name, ms in turns.items()},
+            **{
+                f"ours / {name}": round(turns["ours"] / ms, 3)
+                for name, ms in turns.items()
+                if name not in ("segment", "ours")
+            },
+            "ours - raw ms": round(turns["ours"] - turns["raw"], 3),
+            **{f"recall {name}": value for name, value in recalls.items()},
+            **widths,
+            "recall in the manifest": segment.record.recall_at_10,
         }
 
 
-def _status(name: str) -> float:
-    """Megabytes of this process that the kernel counts under `name`."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) / 1000
-    return float("nan")
-
-
-def measured_build(folder: Path, rows: int, kind: str) -> dict[str, Any]:
-    """Build, with the highest anonymous memory that was seen meanwhile."""
-    import resource
-
-    before, peak, ended = _status("RssAnon"), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.01):
-            peak[0] = max(peak[0], _status("RssAnon"))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    build(folder, rows, kind)
-    seconds = time.perf_counter() - start
-    ended.set()
-    watcher.join()
-    (faiss_file,) = folder.glob("data-*/vectors.faiss")
-    size = faiss_file.stat().st_size / 1e6
-    return {
-        "what": "memory",
-        "rows": rows,
-        "kind": kind,
-        "build s": round(seconds, 1),
-        "faiss MB": round(size, 1),
-        "peak anonymous MB": round(peak[0] - before, 1),
-        "beside faiss MB": round(peak[0] - before - size, 1),
-        "ru_maxrss MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
-    }
-
-
-def measured_opening(folder: Path) -> dict[str, Any]:
-    """Open an index and search once."""
-    before, start = _status("RssAnon"), time.perf_counter()
-    index = DenseIndex.open(folder)
-    opened, grown = time.perf_counter() - start, _status("RssAnon") - before
-    index.search(clustered_queries(1000, D, 1), K)
-    return {
-        "what": "opening",
-        "rows": len(index),
-        "open s": round(opened, 3),
-        "anonymous MB": round(grown, 1),
-        "open and first search s": round(time.perf_counter() - start, 3),
-    }
-
-
 def add_row(folder: Path, rows: int) -> dict[str, Any]:
-    """Add 1,000 passages whose vectors are there; what is new is found, and deleted again."""
+    """Add 1,000 passages whose vectors are there. They are deleted again, which is not timed."""
     vectors = clustered_queries(rows, D, 1000)
     new = passages(rows, 1000)
     start = time.perf_counter()
@@ -226,7 +150,12 @@ def add_row(folder: Path, rows: int) -> dict[str, Any]:
         assert (change.find([passage.id for passage in new]) < 0).all()
         change.add_shard(new, vectors, 0)
         change.commit()
-    return {"what": "add", "rows": rows, "s": round(time.perf_counter() - start, 3)}
+    seconds = time.perf_counter() - start
+    opened = apart("opening", folder)
+    with only_writer(folder), IndexChange(folder) as change:
+        change.delete(change.find([passage.id for passage in new]))
+        change.commit()
+    return {"what": "add", "rows": rows, "s": round(seconds, 3), "then to open s": opened["open s"]}
 
 
 def trip_row(folder: Path, sample: int = 1000) -> dict[str, Any]:
@@ -234,7 +163,7 @@ def trip_row(folder: Path, sample: int = 1000) -> dict[str, Any]:
     index = DenseIndex.open(folder)
     rows = np.linspace(0, len(index) - 1, min(sample, len(index))).astype(np.int64)
     vectors = index.vectors[rows]
-    own = (vectors * vectors).sum(axis=1)
+    own = pair_products(index.vectors, rows, vectors, np.arange(len(rows)))
     found = index.search(vectors, 1)
     first = sum(hits[0].score >= score for hits, score in zip(found, own, strict=True))
     kind = index.segments[0].record.faiss_factory
@@ -243,7 +172,8 @@ def trip_row(folder: Path, sample: int = 1000) -> dict[str, Any]:
 
 def apart(*arguments: object) -> dict[str, Any]:
     """What a measurement in a process of its own prints."""
-    command = [sys.executable, __file__, "--apart", *map(str, arguments)]
+    script = Path(__file__).with_name("index_apart.py")
+    command = [sys.executable, str(script), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
@@ -265,15 +195,22 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, A
         "quarter": (most // 4, codes(most // 4)),
         "codes": (most, codes(most)),
     }
+    sizes = {name: sizes[name] for name in arguments.only or sizes}
+    clock = time.process_time if arguments.processor else time.perf_counter
     for name, (rows, kind) in sizes.items():
-        yield apart("memory", folder / name, rows, kind)
-    for name in ("flat", "graph", "codes"):
-        yield from search_rows(folder / name, sizes[name][0], rounds)
-        yield trip_row(folder / name)
-        yield apart("opening", folder / name)
-    yield from peer_rows(folder / "graph", graph, rounds)
-    yield add_row(folder / "codes", most)
-    yield apart("opening", folder / "codes")
+        if not (folder / name).exists():
+            (folder / name).mkdir(parents=True)
+            made = folder / f"{name}.f32"
+            apart("make", made, rows)
+            yield apart("memory", folder / name, made, kind)
+            made.unlink()
+    for name, (rows, _) in sizes.items():
+        if not arguments.builds and name != "quarter":
+            yield from search_rows(folder / name, rows, rounds, clock)
+            yield trip_row(folder / name)
+            yield apart("opening", folder / name)
+    if not arguments.builds and "codes" in sizes:
+        yield add_row(folder / "codes", most)
 
 
 def main() -> None:
@@ -283,24 +220,27 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--rows", type=int, help="how many vectors at most")
     parser.add_argument("--rounds", type=int, help="timed batches of each method")
-    parser.add_argument("--folder", type=Path, help="where the indexes go (a temporary folder)")
-    parser.add_argument("--apart", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--folder", type=Path, help="where indexes stay, and are not built again where they are"
+    )
+    kinds = ("flat", "graph", "quarter", "codes")
+    parser.add_argument("--only", nargs="+", choices=kinds, help="some of the indexes")
+    parser.add_argument("--builds", action="store_true", help="build them, and no more")
+    parser.add_argument(
+        "--processor",
+        action="store_true",
+        help="search times of the processor, where others are at work: of one thread they compare",
+    )
     arguments = parser.parse_args()
-    if arguments.apart:
-        what, folder, *rest = arguments.apart
-        if what == "memory":
-            print(json.dumps(measured_build(Path(folder), int(rest[0]), rest[1])))
-        else:
-            print(json.dumps(measured_opening(Path(folder))))
-        return
     about = {
         **provenance(),
         "faiss": faiss.__version__,
         "threads of faiss": faiss.omp_get_max_threads(),
+        "search times": "processor" if arguments.processor else "clock",
     }
     _show(about, arguments.json)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        for row in measure(Path(folder), arguments):
+    with tempfile.TemporaryDirectory() as folder:
+        for row in measure(arguments.folder or Path(folder), arguments):
             _show(row, arguments.json)
 
 

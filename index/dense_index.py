@@ -231,19 +231,20 @@ def _damaged(folder: Path, error: Exception) -> ValueError:
     )
 
 
-def _named(
-    segment: Segment, found: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> list[list[tuple[str, float]]]:
+# The least is the best, and of equal ones the first id: a score turned negative, and an id.
+_Named = tuple[float, str]
+
+
+def _named(segment: Segment, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[_Named]]:
     """What a segment found for each query, by ids in the place of rows."""
     rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in found)])
-    ids = iter(segment.ids_of(rows))
-    return [
-        list(zip(islice(ids, len(scores)), scores.tolist(), strict=True)) for _, scores in found
-    ]
+    scores = np.concatenate([np.empty(0, np.float32), *(scores for _, scores in found)])
+    named = zip((-scores).tolist(), segment.ids_of(rows), strict=True)
+    return [list(islice(named, len(rows))) for rows, _ in found]
 
 
-def _hits(found: Sequence[list[tuple[str, float]]], k: int) -> list[Hit]:
+def _hits(found: Sequence[list[_Named]], k: int) -> list[Hit]:
     """The best `k` of what each segment found: every segment gave as many, or all it has."""
-    best = sorted(chain.from_iterable(found), key=lambda hit: (-hit[1], hit[0]))
-    check_once([id_ for id_, _ in best])
-    return [Hit(id_, score, rank) for rank, (id_, score) in enumerate(best[:k], 1)]
+    best = sorted(chain.from_iterable(found))
+    check_once([id_ for _, id_ in best])
+    return [Hit(id_, -negative, rank) for rank, (negative, id_) in enumerate(best[:k], 1)]

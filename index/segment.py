@@ -10,16 +10,16 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from index.dense.build import build_faiss
 from index.dense.file import read_faiss, write_faiss
-from index.dense.kinds import choose_factory
+from index.dense.kinds import AUTO, choose_factory
 from index.dense.recall import recall_at_10
 from index.dense.search import search_faiss
 from index.disk.files import check_digest, file_of, sha256_of, write_atomic
-from index.manifest.plan import FLOAT32
 from index.manifest.segments import (
     FAISS_FILE,
     IDS_FILE,
@@ -38,31 +38,33 @@ from index.words.files import write_lexical
 _RECALL_QUERIES = 100
 
 
+class Making(NamedTuple):
+    """What is made of a segment's shards: all that its two legs follow from besides."""
+
+    dimension: int
+    precision: str
+    factory: str = AUTO
+    lexical: str = OFF
+    deterministic: bool = False
+
+
 def finish_segment(
-    place: Path,
-    data: str,
-    shards: Sequence[ShardRecord],
-    dimension: int,
-    factory: str,
-    precision: str = FLOAT32,
-    lexical: str = OFF,
-    *,
-    deterministic: bool = False,
+    place: Path, data: str, shards: Sequence[ShardRecord], making: Making
 ) -> SegmentRecord:
     """Write the ids and both legs of the shards in the folder `place`, to be called `data`.
 
-    The legs are the FAISS file and, by the analyser `lexical`, the words.
-
-    The FAISS file is made of the vectors as they are stored; `deterministic` as for `build_faiss`.
+    The legs are the FAISS file, of the vectors as they are stored, and the words by an analyser.
     Raises `ValueError` for a factory string that FAISS can't build over them, and for an id that
     comes twice.
     """
     passages = sum(shard.rows for shard in shards)
-    factory = choose_factory(passages, dimension, factory)
+    factory = choose_factory(passages, making.dimension, making.factory)
     # Before the FAISS index takes up memory.
     ids = write_ids(place, PassageStore(place, shards).id_chunks())
-    vectors = VectorTable(place, shards, dimension, precision)
-    built = build_faiss(factory, dimension, vectors, deterministic=deterministic)
+    vectors = VectorTable(place, shards, making.dimension, making.precision)
+    built = build_faiss(
+        factory, making.dimension, vectors, deterministic=making.deterministic, scratch=place
+    )
     write_atomic(place / FAISS_FILE, lambda file: write_faiss(built, file))
 
     def search(queries: np.ndarray, k: int) -> list[np.ndarray]:
@@ -79,8 +81,8 @@ def finish_segment(
         recall_asked=MIXED_VECTORS,
         shards=tuple(shards),
         ids=ids,
-        vectors=precision,
-        words=write_lexical(place, shards, lexical),
+        vectors=making.precision,
+        words=write_lexical(place, shards, making.lexical),
     )
 
 

@@ -6,29 +6,39 @@ Enters: a factory string, unit vectors, shard by shard. Leaves: an index to be w
 """
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import faiss
 import numpy as np
 
 from index.dense.file import reason
 from index.dense.gpu import from_gpus, to_gpus, train_on_gpus
-from index.dense.kinds import has_graph, inner_index
+from index.dense.kinds import coded_indexes, has_graph, inner_index
 from index.store.shards import VectorTable
 
 _TRAINING_VECTORS_PER_LIST = 64
+_READ_AT_ONCE = 4096
 _LISTS_PROBED, _BEAM = 64, 128
 _SEED = 1234
 
 
 def build_faiss(
-    factory: str, dimension: int, vectors: VectorTable, *, deterministic: bool = False
+    factory: str,
+    dimension: int,
+    vectors: VectorTable,
+    *,
+    deterministic: bool = False,
+    scratch: Path | None = None,
 ) -> faiss.Index:
     """Train and fill an inner-product index, a shard at a time.
 
     The same vectors give the same index, but for a graph, which all threads link together unless
-    `deterministic` keeps one. Raises `ValueError` for a factory string that FAISS does not know or
-    that can't hold these vectors (too few to train it, say).
+    `deterministic` keeps one. What it is trained on lies in a nameless file in the folder `scratch`
+    (None: among temporary files), so that more lists ask for more of the disk, not of memory.
+    Raises `ValueError` for a factory string that FAISS does not know or that can't hold these
+    vectors (too few to train it, say).
     """
     threads = 1 if deterministic and has_graph(factory) else faiss.omp_get_max_threads()
     try:
@@ -38,7 +48,11 @@ def build_faiss(
             if not built.is_trained:
                 if inverted:
                     train_on_gpus(inverted)
-                built.train(_training_sample(vectors, inverted.nlist if inverted else 1))
+                for coded in coded_indexes(built):
+                    # Slow to find: an order of codes for searches that count their equal bits.
+                    coded.do_polysemous_training = False  # type: ignore[union-attr]
+                with _training_sample(vectors, inverted, scratch) as sample:
+                    built.train(sample)
             filled = to_gpus(built)
             for part in vectors.parts:
                 filled.add(part)
@@ -73,9 +87,19 @@ def _inverted_lists(built: faiss.Index) -> faiss.IndexIVF | None:
         return None
 
 
-def _training_sample(vectors: VectorTable, lists: int) -> np.ndarray:
-    """Training vectors: an even, seeded share of every shard."""
+@contextlib.contextmanager
+def _training_sample(
+    vectors: VectorTable, inverted: faiss.IndexIVF | None, scratch: Path | None
+) -> Iterator[np.ndarray]:
+    """Training vectors, float32 [n, d], mapped: a seeded one of every so many rows."""
+    lists = inverted.nlist if inverted else 1
     wanted = max(_TRAINING_VECTORS_PER_LIST * lists, 20_000)
-    generator = np.random.default_rng(_SEED)
-    rows = generator.choice(len(vectors), min(wanted, len(vectors)), replace=False)
-    return vectors[np.sort(rows)]
+    wanted = min(wanted, len(vectors))
+    stretches = np.arange(wanted + 1) * len(vectors) // wanted
+    rows = np.random.default_rng(_SEED).integers(stretches[:-1], stretches[1:])
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        # Written, not stored through the mapping: a full disk is then told, not a signal.
+        for start in range(0, len(rows), _READ_AT_ONCE):
+            file.write(vectors[rows[start : start + _READ_AT_ONCE]].data)
+        file.flush()
+        yield np.memmap(file, np.float32, "r").reshape(len(rows), -1)

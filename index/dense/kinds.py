@@ -45,3 +45,13 @@ def inner_index(built: faiss.Index) -> faiss.Index:
     while isinstance(built, faiss.IndexPreTransform):
         built = faiss.downcast_index(built.index)
     return built
+
+
+def coded_indexes(built: faiss.Index) -> list[faiss.IndexPQ | faiss.IndexIVFPQ]:
+    """The indexes of product codes in an index: itself, or what lies inside it."""
+    inner = inner_index(built)
+    if isinstance(inner, faiss.IndexRefine):
+        return coded_indexes(faiss.downcast_index(inner.base_index))
+    if isinstance(inner, faiss.IndexHNSW):
+        return coded_indexes(faiss.downcast_index(inner.storage))
+    return [inner] if isinstance(inner, faiss.IndexPQ | faiss.IndexIVFPQ) else []

@@ -3,12 +3,14 @@
 Enters: rows of vectors, queries. Leaves: float32 inner products, the best of each query.
 
 A product of matrices, FAISS's among them, adds up in an order that depends on its shape; here each
-product is added up by itself and in one order, in whatever segment its vector lies.
+product is added up by itself and in one order, in whatever segment its vector lies, by FAISS's
+product of two vectors.
 """
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
 
+import faiss
 import numpy as np
 
 # Vectors of length one, as rounding leaves them.
@@ -34,6 +36,15 @@ class Vectors(Protocol):
     def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
 
 
+@runtime_checkable
+class Addressed(Protocol):
+    """Vectors that can be read where they lie."""
+
+    def addresses(self, rows: np.ndarray) -> np.ndarray | None:
+        """Where the float32 vector of each row begins in memory, int64 [n]; None: copy them."""
+        ...
+
+
 def inner_products(vectors: Vectors, rows: np.ndarray, query: np.ndarray) -> np.ndarray:
     """The inner products, float32 [n], of a query [d] with the vectors of some rows."""
     return pair_products(vectors, rows, query[None], np.zeros(len(rows), np.int64))
@@ -44,12 +55,49 @@ def pair_products(
 ) -> np.ndarray:
     """The inner product, float32 [n], of each row's vector with the query `asked` [n] for it."""
     scores = np.empty(len(rows), np.float32)
+    queries = np.ascontiguousarray(queries, np.float32)
+    addresses = vectors.addresses(rows) if isinstance(vectors, Addressed) else None
+    if addresses is not None:
+        for pairs, start, places in _even_steps(addresses, queries.itemsize * queries.shape[1]):
+            scores[pairs] = _products(queries, asked[pairs], start, places)
+        return scores
     # As they lie on the disk: a shard is asked once for what all queries want of it.
     order = np.argsort(rows, kind="stable")
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        part = order[start : start + _ROWS_AT_ONCE]
-        scores[part] = (vectors[rows[part]] * queries[asked[part]]).sum(axis=1)
+        pairs = order[start : start + _ROWS_AT_ONCE]
+        copied = np.ascontiguousarray(vectors[rows[pairs]], np.float32)
+        scores[pairs] = _products(queries, asked[pairs], copied.ctypes.data, np.arange(len(pairs)))
     return scores
+
+
+def _even_steps(addresses: np.ndarray, step: int) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
+    """Vectors of `step` bytes that lie in several files, as rows of few matrices.
+
+    Files are mapped to whole pages, so most begin a multiple of `step` apart from another. Gives
+    which addresses are rows of one matrix, where that begins, and their places in it.
+    """
+    if not len(addresses):
+        return
+    start = int(addresses.min())
+    places, rest = np.divmod(addresses - start, step)
+    for offset in np.flatnonzero(np.bincount(rest)).tolist():
+        pairs = np.flatnonzero(rest == offset)
+        yield pairs, start + offset, places[pairs]
+
+
+def _products(queries: np.ndarray, asked: np.ndarray, start: int, places: np.ndarray) -> np.ndarray:
+    """Of queries [q, d] and rows, int64 [n], of a matrix that begins at the address `start`."""
+    products = np.empty(len(places), np.float32)
+    faiss.pairwise_indexed_inner_product(  # type: ignore[attr-defined]
+        queries.shape[1],
+        len(places),
+        faiss.swig_ptr(queries),
+        faiss.swig_ptr(np.ascontiguousarray(asked, np.int64)),
+        faiss.cast_integer_to_float_ptr(start),
+        faiss.swig_ptr(np.ascontiguousarray(places, np.int64)),
+        faiss.swig_ptr(products),
+    )
+    return products
 
 
 def rounding(queries: np.ndarray) -> np.ndarray:

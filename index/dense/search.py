@@ -4,11 +4,14 @@ Enters: an index, the vectors it was built of, queries. Leaves: row numbers and 
 (= cosines) of the best k of each query and of all that tie with the k-th.
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import faiss
 import numpy as np
 
 from index.dense.kinds import has_exact_scores
-from index.dense.products import Found, Vectors, best_of, rounding, search_rows
+from index.dense.products import Found, Vectors, pair_products, rounding, search_rows
 from index.dense.selection import Selection
 
 # Rows fetched beyond k, so that what ties with the k-th is seen and the tie broken by id.
@@ -55,22 +58,39 @@ def search_faiss(
         counts = there.sum(axis=1)
         off = rounding(asked)
         close = there & _may_be_best(theirs, there, k, off) if exact else there
-        found = best_of(vectors, asked, k, np.nonzero(close)[0], rows[close])
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        scores[close] = pair_products(vectors, rows[close], asked, np.nonzero(close)[0])
+        kth = _kth_best(scores, k)
+        kept = close & (scores >= kth[:, None])
         if exact:  # what was not fetched scores no higher than this
-            last = np.array([scores.min(initial=np.inf) for _, scores in found])
-            tied = theirs[:, -1] + off >= last
+            tied = theirs[:, -1] + off >= kth
         else:  # as far as is known, no higher than the lowest that was
-            tied = counts == [len(scores) for _, scores in found]
+            tied = counts == kept.sum(axis=1)
         again = ~ended & ((counts < enough) | tied)
-        for place, pair in zip(open_, found, strict=True):
+        for place, pair in zip(open_, _by_query(rows, scores, kept), strict=True):
             results[place] = pair
         short.append(open_[ended & (counts < k)])
         open_, fetched = open_[again], 2 * fetched
     left = np.concatenate([open_, *short])
-    rows = np.arange(len(vectors)) if live is None else np.flatnonzero(live)
-    for place, pair in zip(left, search_rows(vectors, rows, queries[left], k), strict=True):
-        results[place] = pair
+    if len(left):
+        among = np.arange(len(vectors)) if live is None else np.flatnonzero(live)
+        for place, pair in zip(left, search_rows(vectors, among, queries[left], k), strict=True):
+            results[place] = pair
     return results
+
+
+def _kth_best(scores: np.ndarray, k: int) -> np.ndarray:
+    """The `k`-th best of each query's scores [q, n], n >= k; -inf where there are fewer."""
+    kth: np.ndarray = np.partition(scores, -k, axis=1)[:, -k]
+    return kth
+
+
+def _by_query(rows: np.ndarray, scores: np.ndarray, kept: np.ndarray) -> Iterator[Found]:
+    """Of rows and scores [q, n] those that are kept, query by query."""
+    ends = np.cumsum(kept.sum(axis=1)).tolist()
+    rows, scores = rows[kept], scores[kept]
+    for start, end in pairwise([0, *ends]):
+        yield rows[start:end], scores[start:end]
 
 
 def _may_be_best(theirs: np.ndarray, there: np.ndarray, k: int, off: np.ndarray) -> np.ndarray:
@@ -78,7 +98,6 @@ def _may_be_best(theirs: np.ndarray, there: np.ndarray, k: int, off: np.ndarray)
 
     A row that is worse than the k-th by more than both products may be `off` is not.
     """
-    if there.shape[1] <= k:
-        return there
-    kth = np.partition(np.where(there, theirs, -np.inf), -k, axis=1)[:, -k]
-    return theirs >= (kth - 2 * off)[:, None]
+    kth = _kth_best(np.where(there, theirs, -np.inf), k)
+    may_be: np.ndarray = theirs >= (kth - 2 * off)[:, None]
+    return may_be

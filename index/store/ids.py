@@ -30,8 +30,8 @@ TWICE = "an id stands in it twice"
 
 def hashes_of(ids: Iterable[str]) -> np.ndarray:
     """The hash of each id, uint64 [n]: the same ones on every machine."""
-    digests = (blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=8) for id_ in ids)
-    return np.frombuffer(b"".join(each.digest() for each in digests), "<u8").astype(np.uint64)
+    digests = [blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=8).digest() for id_ in ids]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 class IdTable:
@@ -64,13 +64,22 @@ class IdTable:
     def ids_of(self, rows: np.ndarray) -> list[str]:
         """The ids of `rows`, int64 [n]; raises `ValueError` for one that does not lead back."""
         ids = self._texts(rows)
-        if self._on_disk is not None:
-            which, found = self._candidates(hashes_of(ids))
-            led_back = np.zeros(len(rows), bool)
-            led_back[which[found == rows[which]]] = True
-            if not led_back.all():
-                raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
+        if self._on_disk is not None and not self._lead_back(hashes_of(ids), rows):
+            raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
         return ids
+
+    def _lead_back(self, hashes: np.ndarray, rows: np.ndarray) -> bool:
+        """Whether each of `rows` is among those of its id's hash."""
+        ordered, of = self.by_hash
+        first = np.searchsorted(ordered, hashes, "left").clip(max=len(self) - 1)
+        lost = np.flatnonzero((ordered[first] != hashes) | (of[first] != rows))
+        if not len(lost):
+            return True
+        # Another id's hash may be the same, and stand before it.
+        which, found = self._candidates(hashes[lost])
+        led_back = np.zeros(len(lost), bool)
+        led_back[which[found == rows[lost][which]]] = True
+        return bool(led_back.all())
 
     def rows_of(self, ids: Sequence[str], hashes: np.ndarray, live: np.ndarray) -> np.ndarray:
         """The row, int64 [n], of each id, whose `hashes` those are; -1 where none is `live`.

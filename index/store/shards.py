@@ -110,7 +110,15 @@ class VectorTable:
         self._shards = shards
         self._files = MappedFiles(folder, [shard.vectors for shard in shards])
         self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
+        # Nearly always all shards but the last are of one size: a division tells a row's shard.
+        sizes = {shard.rows for shard in shards[:-1]}
+        self._size = sizes.pop() if len(sizes) == 1 else 0
         self._touched: dict[int, StoredVectors] = {}
+        # Where the vectors of a shard begin in memory, 0 before it is touched, and what is there:
+        # nothing that was given an address may go. None where they are not stored as given.
+        readable_there = precision == FLOAT32 and len(shards) <= MOST_MAPPED
+        self._addresses = np.zeros(len(shards), np.int64) if readable_there else None
+        self._addressed: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -129,6 +137,26 @@ class VectorTable:
             if part.scales is not None:
                 vectors[mine] *= part.scales[places, None]
         return vectors
+
+    def addresses(self, rows: np.ndarray) -> np.ndarray | None:
+        """Where each row's float32 vector begins in memory, int64 [n], as long as this lives.
+
+        None where vectors can't be read there: other types are stored, or too many shards to keep
+        mapped. Raises `IndexError` for a row that is none.
+        """
+        if self._addresses is None:
+            return None
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows from {rows.min()} to {rows.max()} of {len(self)}")
+        if self._size:
+            shards = np.minimum(rows // self._size, len(self._shards) - 1)
+        else:
+            shards = self._starts.searchsorted(rows, side="right") - 1
+        for shard in set(shards[self._addresses[shards] == 0].tolist()):
+            there = self._addressed.setdefault(shard, self.stored_part(shard).codes)
+            self._addresses[shard] = there.ctypes.data
+        inside = rows - self._starts[shards]
+        return self._addresses[shards] + inside * (np.dtype(np.float32).itemsize * self.dimension)
 
     @property
     def shards(self) -> int:

@@ -24,7 +24,7 @@ from index.manifest.manifest import Manifest, counted
 from index.manifest.plan import data_number
 from index.manifest.segments import ScoreShift, SegmentRecord, ShardRecord
 from index.records import Passage
-from index.segment import finish_segment, read_live, told_of, write_deletions
+from index.segment import Making, finish_segment, read_live, told_of, write_deletions
 from index.store.ids import IdTable, find_live, large_column
 from index.store.metadata import columns_of
 from index.store.pieces import Piece, read_piece, regrouped
@@ -146,19 +146,9 @@ class IndexChange:
                 deleted = write_deletions(place, segment.next_deletions, live)
                 segments.append(replace(segment, deleted=deleted))
         if self._shards:
-            place, dimension = self.folder / data, self.manifest.encoder.dimension
-            segments.append(
-                finish_segment(
-                    place,
-                    data,
-                    self._shards,
-                    dimension,
-                    factory,
-                    self._precision,
-                    lexical,
-                    deterministic=deterministic,
-                )
-            )
+            dimension = self.manifest.encoder.dimension
+            making = Making(dimension, self._precision, factory, lexical, deterministic)
+            segments.append(finish_segment(self.folder / data, data, self._shards, making))
         manifest = replace(
             self.manifest,
             segments=tuple(segments),

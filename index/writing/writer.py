@@ -25,7 +25,7 @@ from index.manifest.plan import BUILDING, PLAN, Plan, read_plan
 from index.manifest.segments import SegmentRecord, ShardRecord
 from index.manifest.words import OFF
 from index.records import Passage
-from index.segment import finish_segment
+from index.segment import Making, finish_segment
 from index.store.metadata import columns_of
 from index.store.shards import read_passages, write_shard
 from index.writing.folder import REPLACED, claim, next_data, record_of, remove_build, tidy
@@ -137,16 +137,8 @@ class IndexWriter:
             raise ValueError(f"the corpus {self._plan.corpus!r} has no passages")
         drop_staging(self._place)
         data = next_data(self.folder, self._old)
-        segment = finish_segment(
-            self._place,
-            data,
-            self.shards,
-            encoder.dimension,
-            factory,
-            self._plan.precision,
-            lexical,
-            deterministic=deterministic,
-        )
+        making = Making(encoder.dimension, self._plan.precision, factory, lexical, deterministic)
+        segment = finish_segment(self._place, data, self.shards, making)
         manifest = Manifest(
             corpus=self._plan.corpus,
             encoder=encoder,

@@ -4,7 +4,6 @@ Enters: records as they stand in a file. Leaves: passages with unique ids and so
 error that names the place; with `skip_bad`, a count and a list of what was left out.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,6 +13,7 @@ from configs.formats.checks import id_fault, is_blank, text_fault
 from index.manifest.columns import Columns
 from index.records import Passage
 from retrieval.corpora.reading import Reading
+from retrieval.corpora.seen import SeenIds
 
 
 class Record(NamedTuple):
@@ -58,21 +58,19 @@ def checked(
 def _good(
     records: Iterable[Record], skipped: Skipped | None, columns: Columns
 ) -> Iterator[Passage]:
-    # Digests, not ids: eight bytes each keep the memory of a corpus of millions small.
-    seen: set[bytes] = set()
+    seen = SeenIds()
     for place, passage, fault in records:
         if passage is not None:
             fault = id_fault(passage.id) or _passage_fault(passage)
             if not fault:
-                key = hashlib.blake2b(passage.id.encode(), digest_size=8).digest()
                 try:
-                    if key in seen:
+                    if passage.id in seen:
                         raise ValueError(f"id {passage.id!r} occurred before")
                     passage = passage._replace(metadata=columns.checked(passage.metadata))
                 except ValueError as error:
                     fault = str(error)
                 else:
-                    seen.add(key)
+                    seen.add(passage.id)
                     yield passage
                     continue
         if skipped is None:

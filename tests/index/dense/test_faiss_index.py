@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from index_cases import DIMENSION, unit_vectors, write_index
 
-from index.dense.build import _threads, build_faiss
+from index.dense.build import _threads, _training_sample, build_faiss
 from index.dense.file import read_faiss, write_faiss
-from index.dense.kinds import choose_factory
+from index.dense.kinds import choose_factory, coded_indexes
 from index.dense.recall import exact_search, recall_at_10
 from index.dense.search import search_faiss
 from index.dense_index import DenseIndex
@@ -165,3 +165,27 @@ def test_the_size_of_the_corpus_chooses(passages, factory):
     assert choose_factory(passages, 384) == factory
     assert choose_factory(passages, 384, "SQ8") == "SQ8"
     faiss.index_factory(384, factory, faiss.METRIC_INNER_PRODUCT)
+
+
+@pytest.mark.parametrize(
+    "factory", ["PQ8x4", "PCA16,IVF4,PQ8x4", "PQ8x4,RFlat", "HNSW8,PQ8x4", "IVF4_HNSW8,PQ8x4"]
+)
+def test_no_codes_are_put_in_an_order_that_no_search_uses(factory, table):
+    """FAISS does so by default, and it is the slowest part of training codes."""
+    made = faiss.index_factory(DIMENSION, factory, faiss.METRIC_INNER_PRODUCT)
+    assert [coded.do_polysemous_training for coded in coded_indexes(made)] == [True]
+    built = build_faiss(factory, DIMENSION, table)
+    assert [coded.do_polysemous_training for coded in coded_indexes(built)] == [False]
+
+
+@pytest.mark.parametrize(("rows", "wanted"), [(50, 50), (50_000, 20_000)])
+def test_a_seeded_row_of_every_so_many_is_trained_on(rows, wanted, tmp_path):
+    """They lie on the disk, under no name that a kill could leave."""
+    numbers = np.arange(rows, dtype=np.float32)[:, None]
+    with _training_sample(numbers, None, tmp_path) as sample:
+        assert isinstance(sample, np.memmap)
+        assert list(tmp_path.iterdir()) == []
+        assert sample.shape == (wanted, 1)
+        steps = np.diff(sample[:, 0])
+    assert steps.min() >= 1
+    assert steps.max() < 2 * rows / wanted + 1
