@@ -104,7 +104,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.data is None:
-        parser.error("no collection: give --data, or set BLOCKSEEK_DATA to their folder")
+        print("nothing measured: name the folder of collections with --data or $BLOCKSEEK_DATA")
+        return
     if arguments.quick:
         arguments.counts, arguments.budgets, arguments.queries = [300, 3000], [1000], 2
     folder = Path(arguments.data) / arguments.collection

@@ -177,7 +177,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.data is None:
-        parser.error("no collections: give --data, or set BLOCKSEEK_DATA to their folder")
+        print("nothing measured: name the folder of collections with --data or $BLOCKSEEK_DATA")
+        return
     if arguments.quick:
         arguments.collections, arguments.queries, arguments.room = ["adi"], 2, 200
     reader = LocalReader(_READER, device="cpu")

@@ -36,8 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import faiss
 import numpy as np
 from clustered import clustered_queries
-from index_apart import D, passages
 from index_peers import Search, peers_of
+from measuring.index_apart import D, passages
 from provenance import provenance
 
 from index.dense.products import pair_products
@@ -172,7 +172,7 @@ def trip_row(folder: Path, sample: int = 1000) -> dict[str, Any]:
 
 def apart(*arguments: object) -> dict[str, Any]:
     """What a measurement in a process of its own prints."""
-    script = Path(__file__).with_name("index_apart.py")
+    script = Path(__file__).parent / "measuring" / "index_apart.py"
     command = [sys.executable, str(script), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -245,7 +245,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.data is None:
-        parser.error("no prose: give --data, or set BLOCKSEEK_DATA to the folder of collections")
+        print("nothing measured: name the folder of collections with --data or $BLOCKSEEK_DATA")
+        return
     if arguments.quick:
         arguments.tokens, arguments.needles = 5_000, 5
     until = time.monotonic() + 60 * arguments.minutes

@@ -1,8 +1,8 @@
 """What a reranker's nDCG loses in bfloat16, on collections with judgments.
 
-In: BEIR folders. Out: a line a collection as it comes: nDCG@10 in float32, what bfloat16 adds to it
-(mean over queries, with a 95 % bootstrap interval), and the largest loss of one query; then the
-mean over collections.
+In: collections in the data folder. Out: a line a collection as it comes: nDCG@10 in float32, what
+bfloat16 adds to it (mean over queries, with a 95 % bootstrap interval), and the largest loss of one
+query; then the mean over collections.
 
     python benchmarks/precision.py noveleval trec_dl19 --queries 20
 
@@ -86,12 +86,17 @@ def values(ranker: BlockRanker, lists: list[Asked]) -> np.ndarray:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("collections", nargs="+", help="BEIR folders, or their names")
-    parser.add_argument("--folder", type=Path, default=os.environ.get("BLOCKSEEK_DATA", "."))
+    parser.add_argument("collections", nargs="*", default=["noveleval"], help="their names")
+    parser.add_argument("--data", type=Path, default=os.environ.get("BLOCKSEEK_DATA"))
     parser.add_argument("--model", default="mini", help="a reranker (%(default)s)")
     parser.add_argument("--queries", type=int, default=50, help="a collection (%(default)s)")
     parser.add_argument("--most", type=int, default=50, help="passages a query (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="two queries")
     options = parser.parse_args()
+    if options.data is None:
+        print("nothing measured: name the folder of collections with --data or $BLOCKSEEK_DATA")
+        return
+    queries = 2 if options.quick else options.queries
     quiet()
     print(" | ".join(f"{name} {value}" for name, value in provenance().items()))
     rankers = [BlockRanker.from_pretrained(options.model, "cpu", dtype) for dtype in DTYPES]
@@ -99,13 +104,13 @@ def main() -> None:
     print(line.format("collection", "queries", *DTYPES, "difference", "least"), flush=True)
     means = []
     for name in options.collections:
-        lists = list(asked(options.folder / name, options.queries, options.most))
+        lists = list(asked(Path(options.data) / name, queries, options.most))
         wide, narrow = (values(ranker, lists) for ranker in rankers)
         change = narrow - wide
         low, high = bootstrap_intervals(change[:, None])
         told = f"{change.mean():+.4f} [{low[0]:+.4f}, {high[0]:+.4f}]"
         cells = (f"{wide.mean():.4f}", f"{narrow.mean():.4f}", told, f"{change.min():+.4f}")
-        print(line.format(Path(name).name, len(lists), *cells), flush=True)
+        print(line.format(name, len(lists), *cells), flush=True)
         means.append((wide.mean(), narrow.mean()))
     both = np.mean(means, axis=0)
     cells = (f"{both[0]:.4f}", f"{both[1]:.4f}", f"{both[1] - both[0]:+.4f}", "")

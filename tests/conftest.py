@@ -55,6 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest test: begun last, one worker would wait for the other's end of it."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what the test files imported: all of it stays to the end.
 

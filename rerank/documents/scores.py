@@ -19,7 +19,8 @@ import torch
 
 from rerank.backbones.protocol import Backbone
 from rerank.cache import build as cache_build
-from rerank.cache.passage_cache import PassageCache
+from rerank.cache.reading import Asked, CachedStates, cached_scores
+from rerank.cache.selection import Place as CachedPlace
 from rerank.documents.blocks import Cut, Place, as_block, places_of
 from rerank.prompt.candidates import Candidate
 from rerank.prompt.packing import BlockTokens, PromptTokens, tokenize
@@ -133,11 +134,16 @@ def _read_once(reader: Reader, queries: Sequence[str], stream: _Stream) -> Score
     found = Scored(stream.places, [[] for _ in queries])
     begun = cache_build.start(reader.backbone, _BITS, cache_build.DEFAULT_SALIENT_SHARE)
     begun = begun._replace(shard_tokens=reader.max_tokens)
-    for shard in cache_build.shards_of(reader.backbone, begun, stream.blocks()):
-        cache = PassageCache(reader, [shard], begun.states, begun.identity)
-        for query, scores in zip(queries, found.scores, strict=True):
-            scores += cache.scores(query, shard.ids)
+    backbone = reader.backbone
+    for shard in cache_build.shards_of(backbone, begun, stream.blocks()):
+        kept = CachedStates([shard], begun.states, begun.identity)
+        blocks = [CachedPlace(0, number) for number in range(len(shard.ids))]
+        asked = [Asked(query, blocks) for query in queries]
+        for scores, more in zip(found.scores, cached_scores(backbone, kept, asked), strict=True):
+            scores += more
         stream.was_read(len(found.scores[0]))
+        # Not to be held while the next one is read.
+        del shard, kept
     return found
 
 

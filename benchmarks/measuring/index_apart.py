@@ -2,9 +2,9 @@
 
 Enters: the name of a measurement and what it takes. Leaves: one JSON object on stdout.
 
-    python benchmarks/index_apart.py make vectors.f32 50000
-    python benchmarks/index_apart.py memory my-index vectors.f32 Flat
-    python benchmarks/index_apart.py opening my-index
+    python benchmarks/measuring/index_apart.py make vectors.f32 50000
+    python benchmarks/measuring/index_apart.py memory my-index vectors.f32 Flat
+    python benchmarks/measuring/index_apart.py opening my-index
 """
 
 import json
@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# This file's folder has a file by the name of a package that it measures.
+# A script among the benchmarks is called as the package measured here: their folder comes second.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 import numpy as np
 from clustered import clustered, clustered_queries
