@@ -1,8 +1,10 @@
 """The command as a process of its own: what it prints, what signals do, how it ends."""
 
+import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+
+from retrieval.serving.server import bind
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -65,3 +69,25 @@ def test_a_process_serves_swaps_drains_and_ends(made_index, tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_the_end_of_an_answer_waits_for_no_acknowledgement_of_its_beginning():
+    """Nagle's algorithm would hold it back, for 40 ms where the client is slow to acknowledge."""
+
+    async def connected() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        class Protocol(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                own = transport.get_extra_info("socket")
+                accepted.set_result(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        bound = bind("127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(Protocol, sock=bound)
+        async with server:
+            _, writer = await asyncio.open_connection(*bound.getsockname())
+            told = await accepted
+            writer.close()
+            return told
+
+    assert asyncio.run(connected())
