@@ -76,6 +76,6 @@ def _spelled(text: str) -> str:
     return " ".join(_WORDS.findall(text.casefold()))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _shingles(spelled: str, size: int) -> frozenset[str]:
     return frozenset(spelled[place : place + size] for place in range(len(spelled) - size + 1))
