@@ -45,6 +45,8 @@ class IdTable:
         self._offsets = np.frombuffer(offsets, np.int64, len(column) + 1)
         self._data = memoryview(data or b"")
         self._on_disk = hashed
+        # Rows whose ids led back; memory that nothing was written to is not taken yet.
+        self._checked = np.zeros(len(column), bool)
 
     @classmethod
     def open(cls, data: Path, rows: int) -> "IdTable":
@@ -62,10 +64,17 @@ class IdTable:
             yield from self._texts(part)
 
     def ids_of(self, rows: np.ndarray) -> list[str]:
-        """The ids of `rows`, int64 [n]; raises `ValueError` for one that does not lead back."""
+        """The ids of `rows`, int64 [n]; raises `ValueError` for one that does not lead back.
+
+        A row is looked at the first time that it is asked for.
+        """
         ids = self._texts(rows)
-        if self._on_disk is not None and not self._lead_back(hashes_of(ids), rows):
-            raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
+        if self._on_disk is not None:
+            new = np.flatnonzero(~self._checked[rows])
+            hashes = hashes_of(ids[number] for number in new.tolist())
+            if not self._lead_back(hashes, rows[new]):
+                raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
+            self._checked[rows[new]] = True
         return ids
 
     def _lead_back(self, hashes: np.ndarray, rows: np.ndarray) -> bool:

@@ -81,6 +81,18 @@ def test_ids_are_found_through_several_tables(tmp_path, bits):
                 use()
 
 
+def test_an_id_is_led_back_once(tmp_path, monkeypatch):
+    """What a search names again and again costs a digest the first time alone."""
+    table = _written(tmp_path, [f"p{n}" for n in range(9)])
+    hashed = []
+    monkeypatch.setattr(
+        ids_module, "hashes_of", lambda ids: hashes_of(hashed.append(i) or i for i in ids)
+    )
+    assert table.ids_of(np.array([3, 5, 3])) == ["p3", "p5", "p3"]
+    assert table.ids_of(np.array([5, 8])) == ["p5", "p8"]
+    assert hashed == ["p3", "p5", "p3", "p8"]
+
+
 @BITS
 def test_an_id_twice_is_not_written(tmp_path, bits):
     with _hashes_of(bits), pytest.raises(ValueError, match=f"{TWICE}: 'a'"):
