@@ -19,7 +19,6 @@ reads more than `--full-up-to` tokens is left out, but for what is to be shown: 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ from typing import Any
 # This file is called as the package it measures, and its folder comes first otherwise.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from measuring.answering import Answering
 from measuring.encoder_systems import SYSTEMS, quiet
 from passages import QUERY, make_passages
 from provenance import provenance
@@ -128,36 +128,11 @@ def work(part: str, system: str, dtype: str, size: int) -> None:
         print(json.dumps({"s": seconds, "peak_mb": max(peak[0], anonymous_mb())}), flush=True)
 
 
-class Worker:
+class Worker(Answering):
     """The process that one system runs in."""
 
     def __init__(self, part: str, system: str, dtype: str, size: int) -> None:
-        what = [part, system, dtype, str(size)]
-        command = [sys.executable, __file__, "--worker", *what]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.loaded_mb: float = self._answer()["loaded_mb"]
-
-    def call(self) -> dict[str, float]:
-        """One call: its seconds, and the peak of memory so far."""
-        assert self.process.stdin is not None
-        print(file=self.process.stdin, flush=True)
-        return self._answer()
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-    def _answer(self) -> dict[str, float]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{' '.join(map(str, self.process.args))} ended early")  # type: ignore[arg-type]
-        answer: dict[str, float] = json.loads(line)
-        return answer
+        super().__init__([sys.executable, __file__, "--worker", part, system, dtype, str(size)])
 
 
 def measure(
@@ -171,7 +146,7 @@ def measure(
         for system, worker in workers.items():
             if turn and times[system][0] > _LONG_S:
                 continue
-            answer = worker.call()
+            answer = worker.asked()
             times[system].append(answer["s"])
             peaks[system] = answer["peak_mb"]
     rows = []

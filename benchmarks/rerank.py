@@ -19,7 +19,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ sys.path.insert(
 
 import numpy as np
 import torch
+from measuring.answering import Answering
 from measuring.encoder_systems import SYSTEMS, Rank, quiet
 from passages import make_passages
 from provenance import provenance
@@ -91,37 +91,16 @@ def work(system: str, model: str, dtype: str) -> None:
         print(json.dumps(answer), flush=True)
 
 
-class Worker:
+class Worker(Answering):
     """The process that one system runs in, by the packages of `root` ("": those beside this)."""
 
     def __init__(self, system: str, model: str, dtype: str, root: str = "") -> None:
         command = [sys.executable, __file__, "--worker", system, "--model", model, "--dtype", dtype]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(
-            command, **pipes, text=True, env=os.environ | {"BLOCKSEEK_MEASURED_ROOT": root}
-        )
-        self.loaded_mb: float = self._answer()["loaded_mb"]
+        super().__init__(command, {"BLOCKSEEK_MEASURED_ROOT": root})
 
     def call(self, count: int, mean_tokens: int) -> dict[str, float]:
         """One call: its milliseconds, and the peak of memory so far."""
-        assert self.process.stdin is not None
-        print(json.dumps({"count": count, "mean_tokens": mean_tokens}), file=self.process.stdin)
-        self.process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-    def _answer(self) -> dict[str, float]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{' '.join(self.process.args)} ended early")  # type: ignore[arg-type]
-        answer: dict[str, float] = json.loads(line)
-        return answer
+        return self.asked(json.dumps({"count": count, "mean_tokens": mean_tokens}))
 
 
 def measure(
