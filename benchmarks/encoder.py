@@ -18,37 +18,29 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from measuring.asked import Asked, asked, garden
+from measuring.gains import paired_gain, tell
 from provenance import provenance
 
 from eval.measures.ranking import evaluate
-from eval.statistics.intervals import bootstrap_intervals
-from eval.statistics.significance import permutation_test
-from index.records import Passage
-from retrieval.corpora import load_collection, open_corpus
-from retrieval.corpora.records import Skipped
 from retrieval.encoder import Encoder
 from retrieval.training.run import RECORD
 
 MEASURE, DEPTH = "nDCG@10", 100
 # Of what the folder says of its training.
 TOLD = ("source", "training_pairs", "held_out_queries", "steps")
-GARDEN = [Passage(plant, "", f"Sow {plant} in May.") for plant in ("beans", "leeks", "chard")]
 
 
-def values(
-    encoder: Encoder,
-    passages: list[Passage],
-    queries: dict[str, str],
-    qrels: dict[str, dict[str, int]],
-) -> np.ndarray:
+def values(encoder: Encoder, found: Asked) -> np.ndarray:
     """nDCG@10 [Q] of exact search."""
-    scores = encoder.encode_queries(queries.values()) @ encoder.encode_passages(passages)[0].T
+    vectors, _ = encoder.encode_passages(found.passages)
+    scores = encoder.encode_queries(found.queries.values()) @ vectors.T
     best = np.argsort(-scores, axis=1, kind="stable")[:, :DEPTH]
     run = {
-        name: {passages[row].id: float(each[row]) for row in rows}
-        for name, each, rows in zip(queries, scores, best, strict=True)
+        name: {found.passages[row].id: float(each[row]) for row in rows}
+        for name, each, rows in zip(found.queries, scores, best, strict=True)
     }
-    return evaluate(qrels, run, [MEASURE]).values[MEASURE]
+    return evaluate(found.qrels, run, [MEASURE]).values[MEASURE]
 
 
 def main() -> None:
@@ -58,46 +50,30 @@ def main() -> None:
     parser.add_argument("trained", nargs="?", default="minilm", help="a trained encoder's folder")
     parser.add_argument("--start", default="minilm", help="another encoder (%(default)s)")
     parser.add_argument("--max-length", type=int, help="tokens that both read of a text")
-    parser.add_argument("--quick", action="store_true", help="three passages, three queries")
+    parser.add_argument("--quick", action="store_true", help="four passages, four queries")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
-    if arguments.quick:
-        passages, queries = GARDEN, {p.id: f"when are {p.id} sown?" for p in GARDEN}
-        qrels = {p.id: {p.id: 1} for p in GARDEN}
-    elif arguments.collection is None:
+    if arguments.collection is None and not arguments.quick:
         parser.error("name a collection, or --quick")
-    else:
-        _, texts, qrels = load_collection(arguments.collection)
-        passages = list(open_corpus(arguments.collection, Skipped()))
-        queries = {name: text for name, text in texts.items() if name in qrels}
-        qrels = {name: qrels[name] for name in queries}
+    found = garden() if arguments.quick else asked(arguments.collection)
     before, after = (
-        values(Encoder.load(name, max_length=arguments.max_length), passages, queries, qrels)
+        values(Encoder.load(name, max_length=arguments.max_length), found)
         for name in (arguments.start, arguments.trained)
     )
-    gains = (after - before)[:, None]
-    low, high = bootstrap_intervals(gains)
     file = Path(arguments.trained) / RECORD
     record = json.loads(file.read_text()) if file.is_file() else {}
     result = {
         **provenance(),
         "collection": Path(arguments.collection or "garden").name,
-        "queries": len(queries),
-        "passages": len(passages),
+        "queries": len(found.queries),
+        "passages": len(found.passages),
         **{name: record[name] for name in TOLD if name in record},
         **{f"held out, {name}": x["gain"] for name, x in record.get("gains", {}).items()},
         f"{MEASURE} before": float(before.mean()),
         f"{MEASURE} after": float(after.mean()),
-        "gain": float(gains.mean()),
-        "gain_low": float(low[0]),
-        "gain_high": float(high[0]),
-        "p_permutation": float(permutation_test(gains)[0]),
+        **paired_gain(before, after),
     }
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:<18} {value:.4f}" if isinstance(value, float) else f"{name:<18} {value}")
+    tell(result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ export's scores are from the library's own.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import warnings
@@ -18,29 +17,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from measuring.asked import asked, garden
+from measuring.gains import paired_gain, tell
 from provenance import provenance
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
 from eval.measures.ranking import evaluate
-from eval.statistics.intervals import bootstrap_intervals
-from index.records import Passage
 from rerank import BlockRanker, PassagesTruncatedWarning
 from rerank.interfaces.multi_vector_export import export_multi_vector
-from retrieval.corpora import load_collection, open_corpus
-from retrieval.corpora.records import Skipped
 from retrieval.encoder import Encoder
 
 MEASURE = "nDCG@10"
 # Queries whose passages the library encodes too, each time again.
 COMPARED = 3
-GARDEN = [
-    Passage(plant, plant.title(), f"Sow {plant} in {month}, and keep {animal} away from them.")
-    for plant, month, animal in [
-        ("beans", "May", "slugs"), ("leeks", "March", "moths"), ("chard", "April", "birds"),
-        ("peas", "February", "mice"),
-    ]
-]  # fmt: skip
 
 
 def main() -> None:
@@ -53,17 +43,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="four passages, four queries")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
-    if arguments.quick:
-        passages, queries = GARDEN, {p.id: f"when are {p.id} sown?" for p in GARDEN}
-        qrels = {p.id: {p.id: 1} for p in GARDEN}
-    elif arguments.collection is None:
+    if arguments.collection is None and not arguments.quick:
         parser.error("name a collection, or --quick")
-    else:
-        _, texts, qrels = load_collection(arguments.collection)
-        passages = list(open_corpus(arguments.collection, Skipped()))
-        judged = [name for name in texts if name in qrels][: arguments.queries]
-        queries = {name: texts[name] for name in judged}
-        qrels = {name: qrels[name] for name in judged}
+    passages, queries, qrels = (
+        garden() if arguments.quick else asked(arguments.collection, arguments.queries)
+    )
     encoder = Encoder.load()
     cosines = encoder.encode_queries(queries.values()) @ encoder.encode_passages(passages)[0].T
     depth = min(arguments.depth, len(passages))
@@ -84,8 +68,8 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PassagesTruncatedWarning)
             caches = [each.cache(kept, bits=32) for each in (ranker, exported)]
-        asked = list(zip(queries.items(), found, cosines, strict=True))
-        for number, ((name, query), rows, cosine) in enumerate(tqdm(asked, disable=None)):
+        every = list(zip(queries.items(), found, cosines, strict=True))
+        for number, ((name, query), rows, cosine) in enumerate(tqdm(every, disable=None)):
             ids = [passages[row].id for row in rows]
             own, other = (cache.scores(query, ids) for cache in caches)
             taus.append(float(kendalltau(own, other).statistic))
@@ -96,25 +80,17 @@ def main() -> None:
                 wanted = library.similarity(library.encode_query([query]), vectors)[0].tolist()
                 furthest = max(furthest, *map(abs, np.subtract(wanted, other).tolist()))
     values = {name: evaluate(qrels, run, [MEASURE]).values[MEASURE] for name, run in runs.items()}
-    loss = (values["export"] - values[arguments.model])[:, None]
-    low, high = bootstrap_intervals(loss)
     result = {
         **provenance(),
         "collection": Path(arguments.collection or "garden").name,
         "queries": len(queries),
         "depth": depth,
         **{f"{MEASURE} {name}": float(each.mean()) for name, each in values.items()},
-        "export less reranker": float(loss.mean()),
-        "low": float(low[0]),
-        "high": float(high[0]),
+        **paired_gain(values[arguments.model], values["export"]),
         "Kendall's tau": float(np.mean(taus)),
         "largest |ours - library's|": furthest,
     }
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:<28} {value:.4g}" if isinstance(value, float) else f"{name:<28} {value}")
+    tell(result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

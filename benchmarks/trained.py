@@ -11,7 +11,6 @@ with `max_validation_queries: N`: what is left neither trained nor chose anythin
 """
 
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -20,11 +19,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from measuring.gains import paired_gain, tell
 from provenance import provenance
 from tqdm import tqdm
 
-from eval.statistics.intervals import bootstrap_intervals
-from eval.statistics.significance import permutation_test
 from rerank import BlockRanker, PassagesTruncatedWarning
 from rerank.examples.labelled import Example, read_examples
 from rerank.examples.ndcg import ndcg
@@ -63,24 +61,15 @@ def main() -> None:
     if arguments.quick:
         examples = examples[:20]
     before, after = (values(name, examples) for name in (arguments.start, arguments.trained))
-    gains = (after - before)[:, None]
-    low, high = bootstrap_intervals(gains)
     result = {
         **provenance(),
         "examples": arguments.examples,
         "queries": len(examples),
         f"nDCG@10 {arguments.start}": float(before.mean()),
         f"nDCG@10 {arguments.trained}": float(after.mean()),
-        "gain": float(gains.mean()),
-        "gain_low": float(low[0]),
-        "gain_high": float(high[0]),
-        "p_permutation": float(permutation_test(gains)[0]),
+        **paired_gain(before, after),
     }
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:<28} {value:.4f}" if isinstance(value, float) else f"{name:<28} {value}")
+    tell(result, as_json=arguments.json)
 
 
 if __name__ == "__main__":
