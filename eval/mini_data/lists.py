@@ -1,8 +1,8 @@
 """Lists to train on and lists to choose by, of one source of a pack.
 
-Enters: pairs, a backbone. Leaves: queries with their passage and hard negatives: ranks 5 to 100 of
+Enters: pairs, a backbone. Leaves: queries with their passage and hard negatives: the best 100 of
 dense search and BM25 fused, but for what may answer too, which is passages of the same document
-and those that the reranker scores close to the right one or above it.
+and those that the reranker scores well above the right one.
 """
 
 from collections import Counter
@@ -22,9 +22,10 @@ from rerank.prompt.candidates import Candidate
 class ListSettings:
     """How lists are made.
 
-    Negatives are drawn evenly from ranks `skip` + 1 to `depth` of the fusion; none is among them
-    that the reranker scores above `ceiling` times the right passage (positive-aware mining, arXiv
-    2407.15831). Of the passages that are asked for, one in `keywords_every` is also asked for by
+    Negatives are drawn from ranks `skip` + 1 to `depth` of the fusion, ever more thinly; none is
+    among them that the reranker scores above `ceiling` times the right passage (positive-aware
+    mining, arXiv 2407.15831). A ceiling below 1 would leave only lists that the reranker orders
+    well already. Of the passages that are asked for, one in `keywords_every` is also asked for by
     its rarest words, one in `titles_every` by its title, where no other has that.
 
     A list to choose by has the right passage and the `rivals` best others, whatever their scores.
@@ -32,9 +33,9 @@ class ListSettings:
     """
 
     negatives: int = 16
-    skip: int = 4
+    skip: int = 0
     depth: int = 100
-    ceiling: float = 0.95
+    ceiling: float = 1.1
     keywords_every: int = 8
     titles_every: int = 8
     rivals: int = 19
@@ -75,8 +76,7 @@ def make_lists(
             far = [r for r in allowed if r in ranked and groups[r] not in held]
             far, close = _far(search, one, place, far, settings.ceiling)
             dropped += close
-            count = min(settings.negatives, len(far))
-            kept = [far[i * len(far) // count] for i in range(count)]
+            kept = _thinned(far, settings.negatives)
         if kept:
             chosen = tuple(passages[row] for row in (place, *kept))
             scores = search.scores(one, [place, *kept]).tolist()
@@ -101,6 +101,15 @@ def _far(
     most = scores[0] - (1 - ceiling) * abs(scores[0])
     far = [row for row, score in zip(rows, scores[1:], strict=True) if score <= most]
     return far, len(rows) - len(far)
+
+
+def _thinned(rows: Sequence[int], count: int) -> list[int]:
+    """`count` of `rows` if there are so many, the first of them and ever fewer further down."""
+    least = range(len(rows))
+    places = (len(rows) * (place / count) ** 2 for place in range(count))
+    # Where squares lie closer than whole numbers the next free place is taken.
+    taken = [max(place, int(wanted)) for place, wanted in zip(least, places, strict=False)]
+    return [rows[place] for place in taken]
 
 
 def _passages(

@@ -155,6 +155,30 @@ def test_lists_are_mined_by_document_and_below_the_right_passage(mini):
     assert [e.query for e in again.train] == [e.query for e in lists.train]
 
 
+def test_a_ceiling_above_the_right_passage_lets_its_rivals_in(mini):
+    """Else a list would hold nothing that the reranker orders wrongly, and teach nothing."""
+    pairs = [
+        pair._replace(query=f"near which gate of the {PLACES[(n // 9 + 1) % 9]} is {n}")
+        for n, pair in enumerate(_pairs(60))
+    ]
+    below, above = (
+        make_lists("animals", pairs, mini.backbone, ListSettings(depth=40, ceiling=ceiling))
+        for ceiling in (0.95, 1.1)
+    )
+    assert not any(_misordered(example) for example in below.train)
+    assert sum(map(_misordered, above.train)) > len(above.train) / 4
+    assert above.dropped < below.dropped
+    for example in above.train:
+        ids = [passage.id for passage in example.passages]
+        assert len(ids) == len(set(ids))
+        assert max(example.scores.values()) <= 1.101 * example.scores[ids[0]]
+
+
+def _misordered(example):
+    right, *others = (example.scores[passage.id] for passage in example.passages)
+    return right < max(others)
+
+
 def _named(example):
     """Passages under ids of their own: the lists share none."""
     named = tuple(p._replace(id=f"{example.id}{p.id}") for p in example.passages)
