@@ -30,7 +30,10 @@ CACHE_FOLDER = "rerank-cache"
 
 
 class Asked(NamedTuple):
-    """A search: `cosine` cuts by hand, `filtered` by the service's filter."""
+    """A search: `cosine` cuts by hand, `filtered` by the service's filter.
+
+    With `group` hits are documents, `k` of them, as `Retriever.search` finds them.
+    """
 
     query: str
     k: int
@@ -38,10 +41,14 @@ class Asked(NamedTuple):
     cosine: float | None = None
     mode: str | None = None
     where: str | None = None
+    group: str | None = None
 
 
 class Found(NamedTuple):
-    """The hits before the filter, those that it keeps, the passages of all; and milliseconds."""
+    """The hits before the filter, those that it keeps, the passages of all; and milliseconds.
+
+    Passages go by `Hit.passage_id`: what is left of a document may be another of its chunks.
+    """
 
     hits: list[Hit]
     kept: list[Hit]
@@ -126,23 +133,31 @@ class Engine:
             index.where(settings.where)  # told before anything is encoded
         vectors = self.encoder.encode_queries(queries) if search.needs_vectors(cut) else None
         depth = search.depth(settings.k, cut)
-        legs = search.legs(index, queries, vectors, depth, settings.where)
-        every = [search.merged(each, settings.k) for each in legs]
+        k, group, retriever = settings.k, settings.group, self.retriever
+        legs = retriever.legs(
+            search, queries, vectors, k=k, depth=depth, group=group, where=settings.where
+        )
+        every = [retriever.merged(search, each, k, group) for each in legs]
         searched = time.perf_counter()
         kept = every
         if cut is not None and vectors is not None:
             kept = keep_relevant(cut, index, vectors, legs, every)
+        every, kept = ([retriever.grouped(h, k, group) for h in found] for found in (every, kept))
         filtered = time.perf_counter()
         return [
             Found(
                 hits,
                 keep,
-                dict(zip((h.id for h in hits), self.retriever.passages(hits), strict=True)),
+                self._passages_of([*hits, *keep]),
                 1000 * (searched - started),
                 1000 * (filtered - searched),
             )
             for hits, keep in zip(every, kept, strict=True)
         ]
+
+    def _passages_of(self, hits: Sequence[Hit]) -> dict[str, Passage]:
+        once = {hit.passage_id: hit for hit in hits}
+        return dict(zip(once, self.retriever.passages(list(once.values())), strict=True))
 
     def embed(self, asked: Sequence[ToEmbed]) -> list[Embedded]:
         """The vectors of each one's texts; those that take the same prompt are encoded together."""

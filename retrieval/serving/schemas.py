@@ -34,6 +34,11 @@ class SearchRequest(Strict):
         None, description="which legs search; dense where left out"
     )
     where: str | None = Field(None, description="a condition on metadata, such as year >= 2020")
+    group: Literal["best", "sum3"] | None = Field(
+        None,
+        description="hits are documents, by their best chunk or the sum of their best three; k and "
+        "candidates count documents, and the best chunk of each is reranked",
+    )
     filter: bool | float | None = Field(
         None,
         description="keep what is relevant: true and false switch the service's filter, a number "
@@ -78,7 +83,8 @@ class Token(BaseModel):
 class SearchHit(BaseModel):
     """A hit. `search_rank` and `search_score` are those before the filter and the reranker.
 
-    `relevance` is the reranker's: a probability where it knows one, else its score.
+    `relevance` is the reranker's: a probability where it knows one, else its score. In an index of
+    chunks `text` is characters [`start`, `end`) of that of `document`.
     """
 
     id: str
@@ -89,6 +95,9 @@ class SearchHit(BaseModel):
     search_rank: int
     search_score: float
     relevance: float | None = None
+    document: str | None = None
+    start: int | None = None
+    end: int | None = None
     highlights: list[Token] | None = None
 
 

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from configs.formats.checks import check_query, text_fault
 from index.records import Hit, Passage
+from retrieval.chunks import place_of
 from retrieval.serving.answering import NotServedError, described, served, unless_gone
 from retrieval.serving.engine import Asked, Engine, Found, RankedDocuments, ToRank
 from retrieval.serving.schemas import (
@@ -52,24 +53,27 @@ async def _search(service: Service, request: SearchRequest) -> Response:
         served(engine.reranker)
     filtered, cosine = _filter_of(engine, request.filter)
     started = time.perf_counter()
-    asked = Asked(request.query, depth, filtered, cosine, request.mode, request.where)
+    asked = Asked(
+        request.query, depth, filtered, cosine, request.mode, request.where, request.group
+    )
     found: Found = await service.search.ask(engine.search, asked)
     latency = {"search": found.search_ms, "filter": found.filter_ms}
     ranked: list[tuple[Hit, float, float | None]] = [(hit, hit.score, None) for hit in found.kept]
     if rerank and found.kept:
-        documents = [_document(found.passages[hit.id]) for hit in found.kept]
+        documents = [_document(found.passages[hit.passage_id]) for hit in found.kept]
         scored: RankedDocuments = await service.ranking.ask(
             engine.rerank, ToRank(request.query, documents, limits), len(documents)
         )
         latency["rerank"] = scored.rerank_ms
         ranked = _reranked(found.kept, scored)
+    of_chunks = engine.retriever.is_of_chunks
     hits = [
-        _hit(hit, found.passages[hit.id], rank, score, relevance)
+        _hit(hit, found.passages[hit.passage_id], rank, score, relevance, of_chunks)
         for rank, (hit, score, relevance) in enumerate(ranked[: request.k], 1)
     ]
     if request.highlights and hits:
         began = time.perf_counter()
-        passages = [found.passages[hit["id"]] for hit in hits]
+        passages = [found.passages[hit.passage_id] for hit, _, _ in ranked[: request.k]]
         for hit, tokens in zip(
             hits, await _tokens(service, engine, request.query, passages), strict=True
         ):
@@ -81,7 +85,8 @@ async def _search(service: Service, request: SearchRequest) -> Response:
         kept = {hit.id for hit in found.kept}
         cut = [hit for hit in found.hits if hit.id not in kept]
         answer["cut"] = [
-            _hit(hit, found.passages[hit.id], hit.rank, hit.score, None) for hit in cut
+            _hit(hit, found.passages[hit.passage_id], hit.rank, hit.score, None, of_chunks)
+            for hit in cut
         ]
     rounded = {stage: round(value, 3) for stage, value in latency.items()}
     return JSONResponse({**answer, "generation": engine.generation, "latency_ms": rounded})
@@ -107,7 +112,7 @@ def _reranked(
 
 
 def _hit(
-    hit: Hit, passage: Passage, rank: int, score: float, relevance: float | None
+    hit: Hit, passage: Passage, rank: int, score: float, relevance: float | None, of_chunks: bool
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "id": hit.id,
@@ -118,6 +123,8 @@ def _hit(
         "search_rank": hit.rank,
         "search_score": hit.score,
     }
+    if of_chunks:
+        found |= place_of(hit)._asdict()
     return found if relevance is None else {**found, "relevance": relevance}
 
 
