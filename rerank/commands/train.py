@@ -43,6 +43,11 @@ def add_parser(subparsers: Subparsers) -> None:
         help="train nothing: write what the run in --out has learned so far",
     )
     parser.add_argument(
+        "--last",
+        action="store_true",
+        help="export the newest weights, not those that validated best",
+    )
+    parser.add_argument(
         "--update-share", type=float, help="of an exported update, how much of it (1: all)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -54,6 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
     from configs.settings import read_settings
     from rerank.training.settings import TrainingSettings
 
+    if arguments.last and arguments.export is None:
+        raise ValueError("--last says which weights --export writes: name a folder with --export")
     names = ("out", "model", "validation", "steps", "seed", "device", "update_share")
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     if arguments.train:
@@ -68,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         resume=arguments.resume or arguments.export is not None,
         minutes=arguments.minutes,
         export=arguments.export,
+        last=arguments.last,
     )
     if arguments.json:
         model = None if found.model is None else str(found.model)

@@ -59,11 +59,13 @@ def train(
     resume: bool = False,
     minutes: float | None = None,
     export: Path | None = None,
+    last: bool = False,
 ) -> Trained:
     """Train as `settings` say; stop at a checkpoint after `minutes`, to be resumed.
 
     With `export` what the run has learned so far is written to that folder, and nothing trained:
-    another process may go on with it meanwhile.
+    another process may go on with it meanwhile. It is what validated best, or with `last` what the
+    newest checkpoint holds: of weights that validate worse than the start a share may be better.
 
     On a CPU the weights are the same bits, for the same seed and number of threads, however often
     the run was stopped or killed. Raises `ValueError` for files and models that can't be read, for
@@ -77,6 +79,8 @@ def train(
         if export is not None:
             if not run.progress.step:
                 raise ValueError(f"{settings.out} has no checkpoint of a run to export")
+            if last:
+                run.best = None
             _export(run, record, export)
             return Trained(run.progress, run.steps, skipped, export)
         if run.is_main:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -289,3 +290,31 @@ def test_of_an_update_a_share_is_kept(tmp_path):
     torch.testing.assert_close(changes[1], 0.25 * changes[0], rtol=2e-3, atol=1e-6)
     with pytest.raises(ValueError, match="it needs export: update"):
         replace(settings, export="whole", update_share=0.5)
+
+
+def test_the_newest_weights_are_exported_whatever_validated_best(tmp_path, run_module):
+    """Validated by the opposite of what it learns, a run is best at its start: an update of 0."""
+    settings = tiny_run(
+        tmp_path, lora=LoraSettings(rank=2, alpha=4), learning_rate=1e-2, export="update"
+    )
+    opposite = []
+    for line in Path(settings.train[0].path).read_text().splitlines():
+        row = json.loads(line)
+        wrong = [p["id"] for p in row["passages"] if p["id"] not in row["relevant"]]
+        opposite.append(json.dumps(row | {"relevant": dict.fromkeys(wrong, 1)}))
+    (tmp_path / "opposite.jsonl").write_text("\n".join(opposite) + "\n")
+    settings = replace(
+        settings, validation=str(tmp_path / "opposite.jsonl"), validate_every=1, steps=8
+    )
+    found = train(settings)
+    assert found.progress.best_step == 0
+    updates = {}
+    for name, last in (("best", False), ("last", True)):
+        train(settings, resume=True, export=tmp_path / name, last=last)
+        tensors = load_file(tmp_path / name / "update.safetensors")
+        updates[name] = max(float(t.abs().max()) for n, t in tensors.items() if n.endswith(".up"))
+    assert updates["best"] == 0.0
+    assert updates["last"] > 1e-3
+    told = run_module("rerank", "train", "--config", "rerank/train/mini_cross", "--last")
+    assert told.returncode == 2
+    assert "name a folder with --export" in told.stderr
