@@ -34,7 +34,9 @@ def run_mini_fit(arguments: argparse.Namespace) -> None:
     if arguments.out and arguments.out.exists():
         raise ValueError(f"{arguments.out} exists; remove it, or name another --out")
     examples = read_examples(arguments.lists)
-    found = {name: fit(BlockRanker.from_pretrained(name), examples) for name in arguments.models}
+    found = {
+        name: fit(BlockRanker.from_pretrained(name), examples, name) for name in arguments.models
+    }
     best = max(found, key=lambda name: found[name].crossed)
     if arguments.out:
         write_refitted(Path(find_model(best)), found[best].constants, arguments.out)

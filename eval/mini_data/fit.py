@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from tqdm import tqdm
 
 from configs.files import new_folder
 from eval.mini_data.pairs import digest
@@ -69,8 +70,8 @@ class _Parts(NamedTuple):
     words: np.ndarray
 
 
-def fit(ranker: BlockRanker, examples: Sequence[Example]) -> Fitted:
-    """Find the constants under which `ranker` orders `examples` best.
+def fit(ranker: BlockRanker, examples: Sequence[Example], label: str = "reading") -> Fitted:
+    """Find the constants under which `ranker` orders `examples` best; `label` names the bar.
 
     The source of an example is its id up to the last hyphen. Raises `ValueError` for a reranker
     without a late interaction and equal words.
@@ -80,7 +81,7 @@ def fit(ranker: BlockRanker, examples: Sequence[Example]) -> Fitted:
         isinstance(backbone, EncoderBackbone) and backbone.late_interaction and backbone.lexical
     ):
         raise ValueError("only a reranker with late_interaction and lexical has constants to refit")
-    parts = [_parts(backbone, example) for example in examples]
+    parts = [_parts(backbone, example) for example in tqdm(examples, desc=label, disable=None)]
     grid = [Constants(*c) for c in itertools.product(TEMPERATURES, COEFFICIENTS, COEFFICIENTS)]
     values = np.array([[_value(each, constants) for each in parts] for constants in grid])
     everyone = np.ones(len(parts), bool)
