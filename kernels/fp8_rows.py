@@ -1,0 +1,41 @@
+"""Rows of numbers in fp8, each with a scale of its own.
+
+In: x [R, K]. Out: `Fp8Rows`, which are floats again when asked.
+
+    rounded_rows(torch.randn(5, 64)).float()  # fp32 [5, 64], off by 2 % or so
+
+Numbers are e4m3 (arXiv 2209.05433): a sign, 4 bits of exponent, 3 of mantissa, 448 at most. A row's
+largest number becomes 448, so a number v of it is kept to max(2^-4 |v|, 2^-10 scale): half a step,
+which below 2^-6 scale shrinks no more. A row of zeros stays zeros. One that holds an infinity or
+NaN holds a NaN: no product with it is a number.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+E4M3 = torch.float8_e4m3fn
+LARGEST = 448.0
+# Below fp32's normal numbers a scale would lose bits of its own.
+SMALLEST_SCALE = torch.finfo(torch.float32).tiny
+
+
+class Fp8Rows(NamedTuple):
+    """`values` e4m3 [R, K] times `scale` fp32 [R, 1]."""
+
+    values: torch.Tensor
+    scale: torch.Tensor
+
+    def float(self) -> torch.Tensor:
+        """fp32 [R, K]."""
+        return self.values.float() * self.scale
+
+
+def rounded_rows(x: torch.Tensor) -> Fp8Rows:
+    """x [R, K] by its definition: no row knows of another."""
+    wide = x.float()
+    scale = (wide.abs().amax(1, keepdim=True) / LARGEST).clamp(min=SMALLEST_SCALE)
+    # No quotient rounds to more than the largest number: there is nothing to cut off.
+    return Fp8Rows((wide / scale).to(E4M3), scale)
