@@ -7,7 +7,7 @@ In: x [R, K]. Out: `Fp8Rows`, which are floats again when asked.
 Numbers are e4m3 (arXiv 2209.05433): a sign, 4 bits of exponent, 3 of mantissa, 448 at most. A row's
 largest number becomes 448, so a number v of it is kept to max(2^-4 |v|, 2^-10 scale): half a step,
 which below 2^-6 scale shrinks no more. A row of zeros stays zeros. One that holds an infinity or
-NaN holds a NaN: no product with it is a number.
+NaN has NaN for its scale: all of it is NaN.
 """
 
 from __future__ import annotations
@@ -37,5 +37,6 @@ def rounded_rows(x: torch.Tensor) -> Fp8Rows:
     """x [R, K] by its definition: no row knows of another."""
     wide = x.float()
     scale = (wide.abs().amax(1, keepdim=True) / LARGEST).clamp(min=SMALLEST_SCALE)
+    scale = scale.where(scale < torch.inf, torch.nan)
     # No quotient rounds to more than the largest number: there is nothing to cut off.
     return Fp8Rows((wide / scale).to(E4M3), scale)

@@ -31,9 +31,12 @@ def quantize_kernel(
     for first in range(0, K, BLOCK_K):
         k = first + tl.arange(0, BLOCK_K)
         some = tl.load(x + row * stride + k, mask=k < K, other=0.0).to(tl.float32)
-        largest = tl.maximum(largest, tl.max(tl.abs(some), 0))
+        # A maximum passes over NaN.
+        some = tl.where(some == some, tl.abs(some), float("inf"))
+        largest = tl.maximum(largest, tl.max(some, 0))
     # A plain division is approximate, and some numbers would round the other way.
     own = tl.maximum(tl.div_rn(largest, LARGEST), SMALLEST_SCALE)
+    own = tl.where(largest < float("inf"), own, float("nan"))
     tl.store(scales + row, own)
     for first in range(0, K, BLOCK_K):
         k = first + tl.arange(0, BLOCK_K)
@@ -49,7 +52,7 @@ def quantize_launch(K: int) -> Launch:
 
 
 def quantize(x: torch.Tensor) -> Fp8Rows:
-    """x [R, K] in fp8. Of a row with NaN the scale may be finite, and the values hold the NaN."""
+    """x [R, K] in fp8."""
     R, K = x.shape
     x = x if x.stride(1) == 1 else x.contiguous()
     values = torch.empty(R, K, dtype=E4M3, device=x.device)
