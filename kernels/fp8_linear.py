@@ -15,6 +15,7 @@ gives NaN, and it alone.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ from kernels.linear import linear
 
 # What torch's fp8 product asks of K and N; the number of rows is free.
 _MULTIPLE = 16
-_CAPABILITY = (8, 9)
+_LEAST_CAPABILITY = (8, 9)
 
 
 def quantize_rows(x: torch.Tensor, implementation: str | None = None) -> Fp8Rows:
@@ -117,7 +118,7 @@ def fp8_linears(
 
 def multiplies_fp8(device: torch.device) -> bool:
     """Whether products of fp8 numbers run on `device`."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _CAPABILITY
+    return device.type == "cuda" and _capability(device) >= _LEAST_CAPABILITY
 
 
 def missing_for_fp8(device: torch.device) -> str | None:
@@ -126,11 +127,16 @@ def missing_for_fp8(device: torch.device) -> str | None:
         return None
     if device.type != "cuda":
         return f"runs on CUDA devices and, emulated, on the CPU, and not on {device.type}"
-    major, minor = torch.cuda.get_device_capability(device)
+    major, minor = _capability(device)
     return (
         f"needs a GPU of compute capability 8.9 or more (Ada, Hopper and later), and "
         f"{torch.cuda.get_device_name(device)} has {major}.{minor}"
     )
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
 
 
 def _fits(layer: nn.Linear) -> bool:

@@ -1,8 +1,8 @@
 """Rows of numbers in fp8, each with a scale of its own.
 
-In: x [R, K]. Out: `Fp8Rows`, which are floats again when asked.
+In: x [R, K]. Out: `Fp8Rows`, numbers of a byte each and what a row of them is multiplied by.
 
-    rounded_rows(torch.randn(5, 64)).float()  # fp32 [5, 64], off by 2 % or so
+    values, scale = rounded_rows(torch.randn(5, 64))
 
 Numbers are e4m3 (arXiv 2209.05433): a sign, 4 bits of exponent, 3 of mantissa, 448 at most. A row's
 largest number becomes 448, so a number v of it is kept to max(2^-4 |v|, 2^-10 scale): half a step,
@@ -27,10 +27,6 @@ class Fp8Rows(NamedTuple):
 
     values: torch.Tensor
     scale: torch.Tensor
-
-    def float(self) -> torch.Tensor:
-        """fp32 [R, K]."""
-        return self.values.float() * self.scale
 
 
 def rounded_rows(x: torch.Tensor) -> Fp8Rows:

@@ -45,7 +45,6 @@ def test_no_number_is_off_by_more_than_half_a_step(x):
     kept = found.values.double() * found.scale.double()
     assert ((kept - x.double()).abs() <= lost(x)).all()
     assert (found.values.float().abs().amax(1) == torch.where(x.any(1), 448.0, 0.0)).all()
-    torch.testing.assert_close(found.float().double(), kept, rtol=2**-23, atol=0)
 
 
 @settings(max_examples=60)
@@ -185,7 +184,7 @@ def test_a_gradient_is_refused():
     [((8, 0), "8.9 or more .*, and A chip has 8.0"), ((8, 9), None), ((9, 0), None)],
 )
 def test_an_older_chip_is_told_what_it_lacks(monkeypatch, capability, missing):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(fp8, "_capability", lambda _: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A chip")
     found = missing_for_fp8(torch.device("cuda"))
     if missing is None:

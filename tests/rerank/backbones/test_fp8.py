@@ -1,5 +1,6 @@
 """Decoders in fp8: which layers, how many bytes, the same bits in any company, caches apart."""
 
+import importlib
 import json
 import random
 
@@ -162,7 +163,8 @@ def test_other_names_are_refused(folder, dtype):
 
 
 def test_an_older_gpu_is_told_what_it_lacks(folder, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    layers = importlib.import_module("kernels.fp8_linear")
+    monkeypatch.setattr(layers, "_capability", lambda _: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A chip")
     with pytest.raises(ValueError, match=r"'fp8' needs .*, and A chip has 8\.0: take bfloat16"):
         load_backbone(str(folder), device="cuda", dtype="fp8")
