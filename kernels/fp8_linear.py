@@ -7,9 +7,9 @@ In: x [..., K] and a weight [N, K] that was quantised by rows. Out: bf16 [..., N
     fp8_linears(model)  # a model's linear layers, in place
 
 GPUs of compute capability 8.9 and more multiply such numbers. Elsewhere the same numbers are
-multiplied as floats: that tells what fp8 does to a model and saves memory, but no time. What a row
-loses is in `kernels.fp8_rows`; one of zeros gives the bias, and one that holds an infinity or NaN
-gives NaN, and it alone.
+multiplied as floats, which tells what fp8 does to a model. What a row loses is in
+`kernels.fp8_rows`; one of zeros gives the bias, and one that holds an infinity or NaN gives NaN,
+and it alone.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from rerank.settings.reading import settings_for
 
 MODELS = (MINI, MINILM, SMOLLM2)
 # fp32 adds up in another order; fp16 and bf16 have 11 and 8 bits. fp8, of 4, is compared with fp8:
-# after sums of another order some numbers round the other way.
-BOUNDS = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.15, FP8: 0.3}
+# last bits of layers' outputs that were changed at random moved `smollm2`'s scores by .14 to .58.
+BOUNDS = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.15, FP8: 1.0}
 # Where states of another order of sums are rounded to few bits, some go to the next number.
 CACHE_BOUNDS = {32: 1e-3, 16: 1e-3, 8: 5e-3, 4: 0.05}
 Errors = Iterator[tuple[str, float, float, str]]
