@@ -11,9 +11,10 @@ Parts: `check` (every kernel over a dozen ragged layouts in three dtypes against
 reference, every candidate of the tile sweep, every shipped model against the CPU, its list
 shuffled, alone and in company); `tiles` (the forward pass of block attention with every tile that
 fits); `kernels` (beside the floor and SDPA); `rerank` (a 7B decoder's shape, strings to ranking,
-and how long the GPU waits for the host); `mini` (beside a CrossEncoder of its shape); `flex`
-(FlexAttention). Checks take at most half of the minutes. Without a GPU the checks read Triton's
-kernels in its interpreter, tiny, and what is timed is the CPU's path.
+in bf16 and in fp8, and how long the GPU waits for the host); `fp8` (its layers beside bf16's);
+`mini` (beside a CrossEncoder of its shape); `flex` (FlexAttention). Checks take at most half of the
+minutes. Without a GPU the checks read Triton's kernels in its interpreter, tiny, what is timed is
+the CPU's path, and fp8 is skipped.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from measuring.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("check", "tiles", "kernels", "rerank", "mini", "flex")
+PARTS = ("check", "tiles", "kernels", "rerank", "fp8", "mini", "flex")
 # Seconds after the budget when a call that never returns is ended.
 _GRACE = 45
 
@@ -123,8 +124,9 @@ def about(device: Any, commit: str | None) -> dict[str, object]:
 
 def check(report: Report, device: Any, options: argparse.Namespace) -> None:
     """Kernels, tiles and models, in processes of their own; half of the minutes at most."""
+    from measuring.fp8_layers import fp8_tasks, no_fp8
     from measuring.kernel_checks import interpreted_tasks, kernel_tasks
-    from measuring.model_checks import model_tasks
+    from measuring.model_checks import fp8_model_tasks, model_tasks
     from measuring.tiles import tile_tasks
     from measuring.workers import run_tasks
 
@@ -139,9 +141,13 @@ def check(report: Report, device: Any, options: argparse.Namespace) -> None:
     else:
         report.skipped("check", ["Triton's kernels"], "Triton is not installed")
     tasks += model_tasks(str(device), options.models, options.quick)
+    if missing := no_fp8(device):
+        report.skipped("check", ["fp8"], missing)
+    else:
+        tasks += [*fp8_tasks(str(device)), *fp8_model_tasks(str(device), options.models)]
     if gpu:
         # What is used most comes first, should the time not do for all.
-        tasks.sort(key=lambda task: ("bfloat16", "float32", "float16").index(task.dtype))
+        tasks.sort(key=lambda task: ("bfloat16", "fp8", "float32", "float16").index(task.dtype))
     seconds = 30 * options.minutes - report.used_s
     run_tasks(report, tasks, workers=options.workers or (6 if gpu else 1), seconds=seconds)
     os.environ.pop("TRITON_INTERPRET", None)

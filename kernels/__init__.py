@@ -14,6 +14,8 @@ from kernels.block_score import BlockScores, block_score, token_mass
 from kernels.cached_attention import cached_attention, cached_block_score
 from kernels.cached_attention.layout import CachedLayout, CachedRequest
 from kernels.dispatch import chosen_implementation
+from kernels.fp8_linear import Fp8Linear, fp8_linear, fp8_linears, missing_for_fp8, quantize_rows
+from kernels.fp8_rows import Fp8Rows
 from kernels.layout import BlockLayout, RequestBlocks
 from kernels.linear import SteadyLinear, linear, steady_linears
 from kernels.quantized import QuantizedTokens, quantize_tokens
@@ -23,6 +25,8 @@ __all__ = [
     "BlockScores",
     "CachedLayout",
     "CachedRequest",
+    "Fp8Linear",
+    "Fp8Rows",
     "QuantizedTokens",
     "RequestBlocks",
     "SteadyLinear",
@@ -31,7 +35,11 @@ __all__ = [
     "cached_attention",
     "cached_block_score",
     "chosen_implementation",
+    "fp8_linear",
+    "fp8_linears",
     "linear",
+    "missing_for_fp8",
+    "quantize_rows",
     "quantize_tokens",
     "steady_linears",
     "token_mass",

@@ -16,7 +16,7 @@ from kernels import BlockLayout, RequestBlocks, block_attention
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import gpu
-from measuring import kernel_checks, model_folder, tiles
+from measuring import fp8_layers, kernel_checks, model_folder, tiles
 from measuring.attention_cases import MISTRAL
 from measuring.decoder_systems import TINY, load_ranker, save_config
 from measuring.flex_masks import block_mask, rule
@@ -135,6 +135,28 @@ def test_a_kernel_that_is_wrong_is_found(monkeypatch):
     monkeypatch.setattr(kernel_checks, "block_attention", wrong)
     failed = [found.what for found in task.check() if found.error > found.bound]
     assert [what.partition(": ")[2] for what in failed] == ["o"]
+
+
+def test_checks_of_fp8_pass_on_a_cpu_and_find_what_is_wrong(monkeypatch, tmp_path):
+    layers = {"tiny": ((64, 48), (96, 32)), "Mistral-7B": ((32, 16),)}
+    monkeypatch.setattr(fp8_layers, "LAYERS", layers)
+    monkeypatch.setattr(fp8_layers, "ROWS", (1, 17, 40))
+    task = fp8_layers.Fp8Task("tiny", "cpu")
+    found = task.check()
+    assert len(found) == 4
+    assert all(one.error <= one.bound for one in found)
+    report = Report(1, tmp_path / "out.jsonl")
+    fp8_layers.time_products(report, 20, torch.device("cpu"), rounds=1)
+    assert [row["what"] for row in rows(tmp_path / "out.jsonl")] == ["bf16", "fp8", "rows to fp8"]
+    right = fp8_layers.fp8_linear
+
+    def wrong(x, weight, bias):
+        # Rows that look at their neighbours and at their number, and are off.
+        return right(x, weight, bias) * 1.1 + x.nan_to_num().float().mean().bfloat16()
+
+    monkeypatch.setattr(fp8_layers, "fp8_linear", wrong)
+    failed = {one.what.partition(": ")[2] for one in task.check() if one.error > one.bound}
+    assert {"product", "what company changes"} <= failed
 
 
 class Broken(kernel_checks.KernelTask):

@@ -62,12 +62,12 @@ def save_config(shape: Decoder, folder: Path, tokenizer: Path) -> None:
     words.save_pretrained(folder)
 
 
-def load_ranker(folder: Path, device: str) -> Any:
+def load_ranker(folder: Path, device: str, dtype: str | torch.dtype = _DTYPE) -> Any:
     """Our ranker, which may read the whole prompt at once."""
     from rerank import BlockRanker
 
     with random_weights(device):
-        return BlockRanker.from_pretrained(str(folder), device, _DTYPE, max_tokens=1 << 20)
+        return BlockRanker.from_pretrained(str(folder), device, dtype, max_tokens=1 << 20)
 
 
 def full(folder: Path, device: str) -> Rank:

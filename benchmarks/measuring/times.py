@@ -24,12 +24,19 @@ from measuring.attention_peers import affordable, compiled_flex, peer_calls
 from measuring.attention_times import Row, attention_rows, cached_rows, score_row
 from measuring.decoder_systems import MISTRAL_7B, PEERS, TINY, Rank, flops, load_ranker, save_config
 from measuring.encoder_systems import SYSTEMS, quiet
+from measuring.fp8_layers import no_fp8, time_products
 from measuring.kernel_checks import TOLERANCE, relative_error
 from measuring.model_folder import smollm2_folder
 from measuring.profile import host_share
 from measuring.report import Report, Step
 from measuring.tiles import SWEPT, sweep
 from measuring.timing import host_ms, rates, synchronize, wall_ms
+from rerank.backbones.fp8 import FP8
+
+# Our ranker, in the dtype of its peers and in fewer bits.
+OURS: dict[str, str | torch.dtype] = {"ours": torch.bfloat16, "ours fp8": FP8}
+# The tokens of both lists.
+FP8_ROWS = (10_400, 102_400)
 
 
 class Part(NamedTuple):
@@ -67,7 +74,8 @@ class Times:
         return [
             Part("tiles", 10, [(label(one), partial(self.tiles, *one)) for one in swept]),
             Part("kernels", 10, [(label(one), partial(self.kernels, *one)) for one in shapes]),
-            Part("rerank", 40, [(name, partial(self.decoder, name)) for name in ("ours", *PEERS)]),
+            Part("rerank", 40, [(name, partial(self.decoder, name)) for name in (*OURS, *PEERS)]),
+            Part("fp8", 5, [(f"{rows} rows", partial(self.fp8, rows)) for rows in FP8_ROWS]),
             Part("mini", 15, [(dtype, partial(self.mini, dtype)) for dtype in self._mini_dtypes]),
             # Compiled for half a minute, and once seen to hang: last.
             Part("flex", 60, [(label(one), partial(self.flex, *one)) for one in shapes]),
@@ -142,20 +150,23 @@ class Times:
 
     def decoder(self, system: str) -> None:
         """One system of a 7B decoder's shape, from strings to the ranking."""
+        if OURS.get(system) == FP8 and (missing := no_fp8(self.device)):
+            self.report.skipped("rerank", [system], missing)
+            return
         quiet()
         shape, device = TINY if self.quick else MISTRAL_7B, str(self.device)
         work: dict[tuple[int, int], float] = {}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             save_config(shape, folder, smollm2_folder(self.models))
-            if system == "ours":
-                ranker = load_ranker(folder, device)
+            if system in OURS:
+                ranker = load_ranker(folder, device, OURS[system])
                 work = {one: flops(ranker, shape, make_passages(*one)) for one in self.lists}
                 rank: Rank = partial(ranker.rerank, QUERY)
             else:
                 rank = PEERS[system](folder, device)
         # Full attention over 500 passages takes seconds.
-        rounds = self.rounds if system == "ours" else 2
+        rounds = self.rounds if system in OURS else 2
         for count, mean in self.lists:
             ms = wall_ms(partial(rank, make_passages(count, mean)), self.device, rounds)
             row: dict[str, Any] = {"system": system, "N": count, "tokens": mean, "ms": ms}
@@ -163,9 +174,16 @@ class Times:
                 rate = work[count, mean] / ms * 1e3
                 row |= {"tflops": rate / 1e12, "matrix_share": rate / self.chip[0]}
             self.report.row("rerank", shape="tiny" if self.quick else "7B", **row)
-        if system == "ours":
+        if system in OURS:
             call = partial(rank, make_passages(*self.lists[0]))
             host_share(self.report, "rerank", system, call, self.device)
+
+    def fp8(self, rows: int) -> None:
+        """Linear layers in fp8 beside the same in bf16."""
+        if missing := no_fp8(self.device):
+            self.report.skipped("fp8", [f"{rows} rows"], missing)
+            return
+        time_products(self.report, rows, self.device, self.rounds)
 
     def mini(self, dtype: str) -> None:
         """`mini`, without and with a cache, and a CrossEncoder of its shape, in turns."""

@@ -19,6 +19,7 @@ from configs.settings import CONFIGS, read_settings
 from rerank.answers.attention import AnswerContext, register_answers
 from rerank.answers.prefix_tree import PrefixTree, answer_log_probabilities, prefix_tree
 from rerank.backbones.block_interface import BlockContext
+from rerank.backbones.fp8 import FP8, state_dtype, to_fp8
 from rerank.backbones.loading import dtype_of, kind_of
 from rerank.prompt.candidates import Candidate, Ranked, as_candidates, check_top_k, ranked
 from rerank.prompt.packing import PackedPrompts, pack, tokenize
@@ -106,12 +107,15 @@ class AnswerDecoder:
         if kind_of(AutoConfig.from_pretrained(folder, trust_remote_code=False)) != "decoder":
             raise ValueError("answers are written by a causal language model, and it is an encoder")
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        precision = dtype_of(dtype, place)
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             attn_implementation=register_answers(),
-            dtype=dtype_of(dtype, place),
+            dtype=state_dtype(precision),
             use_safetensors=True,
         )
+        if precision == FP8:
+            to_fp8(model, (), place)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         return cls(model.to(place).eval(), tokenizer, _settings_for(name, folder))
 

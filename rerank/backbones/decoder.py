@@ -22,6 +22,7 @@ from rerank.backbones.block_interface import (
 from rerank.backbones.block_selection import SelectingContext, selecting
 from rerank.backbones.cached_context import CachedContext, KeepingContext
 from rerank.backbones.early_exit import end_early
+from rerank.backbones.fp8 import FP8, precision_name, state_dtype, to_fp8
 from rerank.backbones.low_rank import add_update
 from rerank.backbones.passage_states import PassageStates
 from rerank.backbones.protocol import Readout, ScoringHeads, signal_shares
@@ -68,19 +69,27 @@ class DecoderBackbone:
         """
         from transformers import AutoModel, AutoTokenizer
 
-        last = max(scoring_layers(settings, config))
+        scoring = scoring_layers(settings, config)
+        last = max(scoring)
         model = AutoModel.from_pretrained(
             folder,
             attn_implementation=register(),
-            dtype=dtype,
+            dtype=state_dtype(dtype),
             use_safetensors=True,
             num_hidden_layers=last + 1,
         )
         add_update(model, own or Path(folder))
+        if dtype == FP8:
+            to_fp8(model, scoring, device)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         backbone = cls(model.to(device).eval(), tokenizer, settings, config.num_hidden_layers)
         end_early(model, last, lambda: _sample(backbone))
         return backbone
+
+    @property
+    def precision(self) -> str:
+        """The dtype that it runs in, as users name it."""
+        return precision_name(self.model)
 
     @property
     def last_layer(self) -> int:

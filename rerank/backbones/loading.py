@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from configs.models import find_model, load_model, refuse_pickles
-from kernels import steady_linears
+from kernels import missing_for_fp8, steady_linears
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.encoder import EncoderBackbone
+from rerank.backbones.fp8 import FP8
 from rerank.backbones.multi_vector_checkpoint import load_multi_vector, multi_vector_folder
 from rerank.backbones.protocol import Backbone
 from rerank.settings.common import RankerSettings
@@ -32,7 +33,8 @@ def load_backbone(
     """Load the reranker `name`: a local model, a folder, or a hub model.
 
     `device` is the first GPU if there is one, `dtype` float32 on CPU and the checkpoint's own on
-    a GPU. Raises `ValueError` when the model can't be found, or lacks the attention interface.
+    a GPU; "fp8" is for decoders, whose linear layers it halves once more. Raises `ValueError` when
+    the model can't be found, lacks the attention interface, or can't run so.
     """
     return load_model(
         "reranker", name, lambda resolved: _load(name, resolved, device, dtype, settings)
@@ -66,6 +68,7 @@ def _load(
         raise ValueError(f"its settings say {settings.backbone}, and it is a {kind}")
     backbone: Backbone
     if isinstance(settings, EncoderSettings):
+        _refuse_fp8(precision)
         backbone = EncoderBackbone.load(resolved, config, settings, place, precision, own)
     else:
         assert isinstance(settings, DecoderSettings)
@@ -80,9 +83,15 @@ def _late_interaction(checkpoint: Path, device: torch.device, dtype: torch.dtype
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     if kind_of(config) == "decoder":
         raise ValueError("it is a decoder's late interaction; only encoders' are read")
+    _refuse_fp8(dtype)
     backbone = load_multi_vector(checkpoint, device, dtype)
     steady_linears(backbone.model)
     return backbone
+
+
+def _refuse_fp8(dtype: torch.dtype | str) -> None:
+    if dtype == FP8:
+        raise ValueError(f"dtype {FP8!r} is for decoders, and it is an encoder: take bfloat16")
 
 
 def kind_of(config: Any) -> str:
@@ -98,15 +107,20 @@ def kind_of(config: Any) -> str:
 
 
 def dtype_of(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
-    """What `from_pretrained` takes: float32 on CPU and the checkpoint's own on a GPU by default.
+    """What `from_pretrained` takes, or `FP8`.
 
-    Raises `ValueError` for a name that is no floating type a model runs in.
+    None is float32 on a CPU and the checkpoint's own on a GPU: never `FP8`. Raises `ValueError`
+    for a name that is no floating type a model runs in, on that device.
     """
     if dtype is None:
         return torch.float32 if device.type == "cpu" else "auto"
     if isinstance(dtype, torch.dtype):
         return dtype
+    if dtype == FP8:
+        if missing := missing_for_fp8(device):
+            raise ValueError(f"dtype {FP8!r} {missing}: take bfloat16")
+        return FP8
     named = getattr(torch, dtype, None)
     if named not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"dtype is {dtype!r}, wanted float32, bfloat16 or float16")
+        raise ValueError(f"dtype is {dtype!r}, wanted float32, bfloat16, float16 or {FP8}")
     return named

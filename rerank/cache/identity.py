@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from rerank.backbones.fp8 import FP8, precision_name
 from rerank.backbones.passage_states import PassageStates
 from rerank.backbones.protocol import Backbone
 from rerank.cache.precision import PRECISIONS
@@ -66,9 +67,10 @@ class CacheIdentity:
             if heads < 1 or size < 1 or heads * size > _MOST_NUMBERS:
                 raise ValueError(f"the states {name} have {heads} heads of {size} numbers")
         kept = (*self.tokens.values(), *self.passages.values())
-        for dtype in (self.dtype, *(str(each[-1]) for each in kept)):
-            if dtype not in _DTYPES:
-                raise ValueError(f"dtype is {dtype!r}, wanted {', '.join(_DTYPES)}")
+        states = ((str(each[-1]), _DTYPES) for each in kept)
+        for dtype, wanted in ((self.dtype, (*_DTYPES, FP8)), *states):
+            if dtype not in wanted:
+                raise ValueError(f"dtype is {dtype!r}, wanted {', '.join(wanted)}")
 
 
 def identify(
@@ -79,7 +81,7 @@ def identify(
     return CacheIdentity(
         model=str(backbone.model.config.model_type),
         fingerprint=fingerprint(backbone),
-        dtype=_dtype_name(backbone.model.dtype),
+        dtype=precision_name(backbone.model),
         settings=cached_settings(backbone),
         bits=bits,
         salient_share=salient_share if bits == 4 else 0.0,

@@ -49,7 +49,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--settings", help="settings to begin with; default: the model's own")
     parser.add_argument("--seed", type=int, default=0, help="deals queries to the folds")
     parser.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16")
+    parser.add_argument("--dtype", help="float32, bfloat16, float16 or fp8")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = selected_settings(base, selection, calibration)
     out = arguments.out if arguments.out.suffix == ".yaml" else arguments.out / OWN_SETTINGS
     record = provenance(arguments.model, arguments.examples, selection, arguments.method)
-    record |= {"seed": arguments.seed, "dtype": str(backbone.model.dtype).removeprefix("torch.")}
+    record |= {"seed": arguments.seed, "dtype": backbone.precision}
     write_settings(out, settings, record)
     report = {"out": str(out), **record, "heads": settings.heads, "calibration": calibration}
     if arguments.json:

@@ -18,7 +18,7 @@ pytestmark = [
 ]
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 NAMES = {FP32: "*fp32", BF16: "*bf16", FP16: "*fp16"}
-FLOATS = {"o", "q", "k", "v", "grad_o", "grad_q", "grad_k", "grad_v", "out"}
+FLOATS = {"o", "q", "k", "v", "grad_o", "grad_q", "grad_k", "grad_v", "out", "x"}
 INTEGERS = {"table": "*i32", "merges": "*i32", "pieces": "*i32", "order": "*i64"}
 
 
@@ -41,6 +41,8 @@ def compiled(case, **ones):
             types[name] = NAMES[case.dtype]
         elif name in INTEGERS:
             types[name] = INTEGERS[name]
+        elif name == "values":
+            types[name] = "*fp8e4nv"
         elif name == "key_mask":
             types[name] = "*u8"
         elif name == "scale":
@@ -97,6 +99,17 @@ def test_forward_uses_hopper_s_matrix_instruction():
     binary = check(forward, Hkv=1, T=1)
     assert forward.launch.kernel.fn.__name__ == "forward_kernel"
     assert "wgmma.mma_async" in binary.asm["ptx"]
+
+
+@pytest.mark.parametrize("capability", [89, 90])
+def test_rows_become_fp8_by_the_chip_s_own_conversion(capability):
+    from launch_cases import Case
+
+    from kernels.triton_fp8 import quantize_launch
+
+    ptx = check(Case(quantize_launch(14_336), BF16, capability)).asm["ptx"]
+    assert "cvt.rn.satfinite.e4m3x2" in ptx
+    assert "div.rn.f32" in ptx
 
 
 # What asks for most of each kind: wide heads on the smallest chip, gradients, caches, odd sizes.

@@ -12,7 +12,7 @@ import pytest
 import torch
 from rerank_cases import PASSAGES, QUERY, scores
 
-from kernels import dispatch
+from kernels import dispatch, missing_for_fp8
 from kernels.dispatch import chosen_implementation
 from rerank import BlockRanker
 from rerank.backbones.loading import load_backbone
@@ -93,6 +93,15 @@ def test_cached_scores_of_half_precision(name, dtype):
     with triton_kernels():
         cache = load(name, DEVICE, dtype, to_cache=True).cache(PASSAGES, 16)
         check(cache.scores(QUERY, IDS), wanted, BOUNDS[dtype])
+
+
+@pytest.mark.skipif(
+    not GPU or missing_for_fp8(torch.device("cuda")) is not None, reason="no GPU that has fp8"
+)
+def test_fp8_is_what_a_cpu_emulates():
+    """Sums of another order round numbers the other way, by as much as fp8 does to scores."""
+    wanted = scores(load("smollm2", "cpu", "fp8"), QUERY, PASSAGES)
+    check(scores(load("smollm2", DEVICE, "fp8"), QUERY, PASSAGES), wanted, 1.0)
 
 
 @pytest.mark.skipif(not GPU, reason="no CUDA device to choose by itself")

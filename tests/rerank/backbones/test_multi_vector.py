@@ -207,6 +207,8 @@ def test_in_half_precision_scores_are_about_the_same(colbert, ranker):
     found, wanted = (torch.tensor(each.scores(QUERIES[0], TEXTS)) for each in (half, ranker))
     assert 0 < (found - wanted).abs().max() < 0.05 * wanted.abs().max()
     assert half.backbone.model.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="dtype 'fp8' is for decoders, and it is an encoder"):
+        BlockRanker.from_pretrained(str(colbert), device="cpu", dtype="fp8")
 
 
 def test_a_query_that_is_cut_is_told(ranker):
