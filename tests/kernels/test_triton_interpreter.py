@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 
 def test_triton_kernels_in_the_interpreter():
-    run(HERE / "test_triton.py")
+    run(HERE / "test_triton.py", HERE / "test_triton_elementwise.py")
 
 
 @pytest.mark.slow
