@@ -84,7 +84,7 @@ class TakingContext:
 
 def register() -> str:
     """Make the interface known to transformers and return the name it goes by."""
-    AttentionInterface.register(NAME, _attention)
+    AttentionInterface.register(NAME, attention)
     return NAME
 
 
@@ -93,7 +93,7 @@ def no_interface(model: torch.nn.Module) -> str:
     return f"{type(model).__name__} does not use the attention interface: it can't be a reranker"
 
 
-def _attention(
+def attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

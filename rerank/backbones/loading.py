@@ -14,6 +14,7 @@ from configs.models import find_model, load_model, refuse_pickles
 from kernels import steady_linears
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.encoder import EncoderBackbone
+from rerank.backbones.fused_layers import fuse_layers
 from rerank.backbones.multi_vector_checkpoint import load_multi_vector, multi_vector_folder
 from rerank.backbones.protocol import Backbone
 from rerank.settings.common import RankerSettings
@@ -70,8 +71,7 @@ def _load(
     else:
         assert isinstance(settings, DecoderSettings)
         backbone = DecoderBackbone.load(resolved, config, settings, place, precision, own)
-    steady_linears(backbone.model)
-    return backbone
+    return _ready(backbone)
 
 
 def _late_interaction(checkpoint: Path, device: torch.device, dtype: torch.dtype | str) -> Backbone:
@@ -80,8 +80,14 @@ def _late_interaction(checkpoint: Path, device: torch.device, dtype: torch.dtype
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     if kind_of(config) == "decoder":
         raise ValueError("it is a decoder's late interaction; only encoders' are read")
-    backbone = load_multi_vector(checkpoint, device, dtype)
+    return _ready(load_multi_vector(checkpoint, device, dtype))
+
+
+def _ready(backbone: Backbone) -> Backbone:
+    """`backbone`, whose model computes as its device does it best."""
     steady_linears(backbone.model)
+    if backbone.device.type == "cuda":
+        fuse_layers(backbone.model)
     return backbone
 
 

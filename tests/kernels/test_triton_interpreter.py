@@ -20,7 +20,8 @@ HERE = Path(__file__).parent
 
 
 def test_triton_kernels_in_the_interpreter():
-    run(HERE / "test_triton.py", HERE / "test_triton_elementwise.py")
+    layers = HERE.parent / "rerank" / "backbones" / "test_triton_layers.py"
+    run(HERE / "test_triton.py", HERE / "test_triton_elementwise.py", layers)
 
 
 @pytest.mark.slow
