@@ -46,13 +46,6 @@ class BlockContext:
     found: dict[int, LayerKeys] = field(default_factory=dict)
     layers: int = 0
 
-    @property
-    def passage_rows(self) -> torch.Tensor:
-        """int64, the tokens of passages: those whose keys can score."""
-        find = lambda: (self.layout.token_passage >= 0).nonzero()[:, 0]  # noqa: E731
-        rows: torch.Tensor = self.layout.memo("passage rows", find)
-        return rows
-
     def keys(self, layer: int | None, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The keys [T, Hkv, D] that a layer's signals score, given those of this pass."""
         return k
