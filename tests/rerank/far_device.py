@@ -80,7 +80,7 @@ class _Far(torch.Tensor):
 
 
 class FarDevice(TorchDispatchMode):
-    """`waits` counts what the host would have waited for, `copies` what it sent to the device."""
+    """`waits` counts what the host would have waited for, `queued` the copies that it need not."""
 
     def __init__(self) -> None:
         super().__init__()
