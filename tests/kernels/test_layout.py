@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import MIXED, requests
 
@@ -41,6 +41,7 @@ def test_spans_tile_the_tokens(blocks):
     assert torch.equal(layout.passage_tokens, (owner >= 0).nonzero()[:, 0])
 
 
+@settings(max_examples=30)
 @given(requests, st.sampled_from([None, 0, 500]))
 def test_the_last_position_is_known_without_the_tensor(blocks, query_start):
     layout = BlockLayout.build(blocks)
