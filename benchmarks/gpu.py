@@ -10,11 +10,11 @@ In: options. Out: a line a row on stdout as it comes, with the seconds used so f
 Parts: `check` (every kernel over a dozen ragged layouts in three dtypes against the float64
 reference, every candidate of the tile sweep, every shipped model against the CPU, its list
 shuffled, alone and in company); `tiles` (the forward pass of block attention with every tile that
-fits); `kernels` (beside the floor and SDPA); `rerank` (a 7B decoder's shape, strings to ranking,
-in bf16 and in fp8, and how long the GPU waits for the host); `fp8` (its layers beside bf16's);
-`mini` (beside a CrossEncoder of its shape); `flex` (FlexAttention). Checks take at most half of the
-minutes. Without a GPU the checks read Triton's kernels in its interpreter, tiny, what is timed is
-the CPU's path, and fp8 is skipped.
+fits); `kernels` (beside the floor and SDPA); `rows` (norms, rotary positions and activations
+beside eager torch); `rerank` (a 7B decoder's shape, strings to ranking, in bf16 and in fp8, and how
+long the GPU waits for the host); `fp8` (its layers beside bf16's); `mini` (beside a CrossEncoder of
+its shape); `flex` (FlexAttention). Checks take at most half of the minutes. Without a GPU they
+read Triton's kernels in its interpreter, tiny, what is timed is the CPU's path, and fp8 is skipped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from measuring.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("check", "tiles", "kernels", "rerank", "fp8", "mini", "flex")
+PARTS = ("check", "tiles", "kernels", "rows", "rerank", "fp8", "mini", "flex")
 # Seconds after the budget when a call that never returns is ended.
 _GRACE = 45
 
@@ -127,17 +127,19 @@ def check(report: Report, device: Any, options: argparse.Namespace) -> None:
     from measuring.fp8_layers import fp8_tasks, no_fp8
     from measuring.kernel_checks import interpreted_tasks, kernel_tasks
     from measuring.model_checks import fp8_model_tasks, model_tasks
+    from measuring.row_kernels import row_tasks
     from measuring.tiles import tile_tasks
     from measuring.workers import run_tasks
 
     gpu = device.type == "cuda"
     tasks: list[Any] = list(kernel_tasks(str(device), options.quick))
     if gpu:
+        tasks += row_tasks(str(device), options.quick)
         tasks += [] if options.quick else tile_tasks(device)
     elif importlib.util.find_spec("triton"):
         # Read when a worker imports Triton.
         os.environ["TRITON_INTERPRET"] = "1"
-        tasks += interpreted_tasks(str(device))
+        tasks += [*interpreted_tasks(str(device)), *row_tasks(str(device), options.quick)]
     else:
         report.skipped("check", ["Triton's kernels"], "Triton is not installed")
     tasks += model_tasks(str(device), options.models, options.quick)

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from kernels.host import to_device
+
 _INT32_MAX = 2**31 - 1
 
 
@@ -194,7 +196,7 @@ class BlockLayout(Memo):
     # On the device.
 
     def _int32(self, values: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.int32, device=self.device)
+        return to_device(torch.tensor(values, dtype=torch.int32), self.device)
 
     @cached_property
     def block_offsets(self) -> torch.Tensor:
@@ -246,9 +248,15 @@ class BlockLayout(Memo):
             owners += [-1, *range(*passages), -1]
         return self._repeat(owners, self.block_lengths)
 
+    @cached_property
+    def passage_tokens(self) -> torch.Tensor:
+        """int64, the tokens of passages in order."""
+        is_passage = [mark for r in self.requests for mark in (0, *([1] * len(r.passages)), 0)]
+        marks = _repeated(is_passage, self.block_lengths)
+        return to_device(marks.nonzero()[:, 0], self.device)
+
     def _repeat(self, values: Sequence[int], times: Sequence[int]) -> torch.Tensor:
-        counts = torch.tensor(times, dtype=torch.int64)
-        return torch.tensor(values, dtype=torch.int64).repeat_interleave(counts).to(self.device)
+        return to_device(_repeated(values, times), self.device)
 
     def positions(self, query_start: int | None = None) -> torch.Tensor:
         """int64 [T], the position of each token for the model's position embedding.
@@ -259,16 +267,31 @@ class BlockLayout(Memo):
         """
         return self.memo(("positions", query_start), lambda: self._positions(query_start))
 
+    def last_position(self, query_start: int | None = None) -> int:
+        """The highest of `positions`, known without asking the device; -1 without a token."""
+        ends = zip(self._first_positions(query_start), self.block_lengths, strict=True)
+        return max((first + length - 1 for first, length in ends if length), default=-1)
+
     def _positions(self, query_start: int | None) -> torch.Tensor:
+        firsts = self._first_positions(query_start)
+        shift = [first - start for first, start in zip(firsts, self.block_bounds, strict=False)]
+        index = torch.arange(self.num_tokens)
+        return to_device(index + _repeated(shift, self.block_lengths), self.device)
+
+    def _first_positions(self, query_start: int | None) -> list[int]:
+        """The position of the first token of each block."""
         firsts: list[int] = []
         for instruction, passages, _ in self.requests:
             after = instruction + max(passages, default=0)
             firsts += [0, *([instruction] * len(passages))]
             firsts.append(after if query_start is None else query_start)
-        shift = [first - start for first, start in zip(firsts, self.block_bounds, strict=False)]
-        shifts = torch.tensor(shift, dtype=torch.int64, device=self.device)
-        index = torch.arange(self.num_tokens, device=self.device)
-        return index + shifts[self.token_block]
+        return firsts
+
+
+def _repeated(values: Sequence[int], times: Sequence[int]) -> torch.Tensor:
+    """int64 on the host: each of `values` as often as `times` says."""
+    counts = torch.tensor(times, dtype=torch.int64)
+    return torch.tensor(values, dtype=torch.int64).repeat_interleave(counts)
 
 
 def whole_name(device: torch.device | str) -> torch.device:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import torch
 
+from kernels.host import to_device
 from kernels.layout import BlockLayout, Span, pieces
 
 SPLIT_TOKENS = 1024
@@ -92,4 +93,4 @@ def _table(layout: BlockLayout, work: list[tuple[Span, Span, Span]]) -> TileTabl
 
 
 def _int32(rows: list[tuple[int, ...]], width: int, layout: BlockLayout) -> torch.Tensor:
-    return torch.tensor(rows, dtype=torch.int32, device=layout.device).view(-1, width)
+    return to_device(torch.tensor(rows, dtype=torch.int32).view(-1, width), layout.device)

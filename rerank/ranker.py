@@ -37,7 +37,7 @@ from rerank.scoring.coverage import Covered, covered_scores
 from rerank.scoring.coverage_target import Target
 from rerank.scoring.groups import grouped_scores
 from rerank.scoring.probability import probabilities
-from rerank.scoring.scores import LogSums, log_sums, passage_scores, with_unread_last
+from rerank.scoring.scores import LogSums, log_sums, passage_scores, plain_scores, with_unread_last
 from rerank.scoring.words import word_scores
 
 DEFAULT_RERANKER = MINI
@@ -227,8 +227,8 @@ class BlockRanker:
         for batch in batched(parts, self.max_tokens):
             packed = packed_for(self.backbone, [part for _, part in batch])
             found = passage_scores(self.backbone.read(packed), packed, self.settings)
-            for (number, _), values in zip(batch, found, strict=True):
-                scores[number] += values.tolist()
+            for (number, _), values in zip(batch, plain_scores(found), strict=True):
+                scores[number] += values
         return scores
 
     def log_sums(self, prompt: PromptTokens) -> LogSums:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from kernels import BlockLayout, RequestBlocks, block_attention
+from kernels import BlockLayout, RequestBlocks, block_attention, elementwise
 
 # Behind the packages of the same names.
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import gpu
-from measuring import fp8_layers, kernel_checks, model_folder, tiles
+from measuring import fp8_layers, kernel_checks, model_folder, row_kernels, tiles
 from measuring.attention_cases import MISTRAL
 from measuring.decoder_systems import TINY, load_ranker, save_config
 from measuring.flex_masks import block_mask, rule
@@ -157,6 +157,21 @@ def test_checks_of_fp8_pass_on_a_cpu_and_find_what_is_wrong(monkeypatch, tmp_pat
     monkeypatch.setattr(fp8_layers, "fp8_linear", wrong)
     failed = {one.what.partition(": ")[2] for one in task.check() if one.error > one.bound}
     assert {"product", "what company changes"} <= failed
+
+
+def test_a_row_wise_kernel_that_is_wrong_is_found(monkeypatch):
+    task = row_kernels.RowTask(row_kernels.TINY[0], "float32", "reference", "cpu")
+    assert all(found.error <= found.bound for found in task.check())
+    right = elementwise.add_rms_norm
+
+    def wrong(x, *rest, implementation):
+        total, normed = right(x, *rest, implementation=implementation)
+        return total, normed if x.dtype == torch.float64 else normed + 0.01 * len(x)
+
+    monkeypatch.setattr(elementwise, "add_rms_norm", wrong)
+    failed = [found.what for found in task.check() if not found.error <= found.bound]
+    names = {what.partition(": ")[2] for what in failed}
+    assert names == {"output 2", "numbers that company changes"}
 
 
 class Broken(kernel_checks.KernelTask):

@@ -19,7 +19,7 @@ from passages import QUERY, make_passages
 
 from configs.models import MINI
 from kernels import block_attention
-from measuring.attention_cases import MINILM, MISTRAL, QWEN3, Case, Shape, make_case
+from measuring.attention_cases import MINILM, MISTRAL, QWEN3, Case, Shape, layout_of, make_case
 from measuring.attention_peers import affordable, compiled_flex, peer_calls
 from measuring.attention_times import Row, attention_rows, cached_rows, score_row
 from measuring.decoder_systems import MISTRAL_7B, PEERS, TINY, Rank, flops, load_ranker, save_config
@@ -29,6 +29,7 @@ from measuring.kernel_checks import TOLERANCE, relative_error
 from measuring.model_folder import smollm2_folder
 from measuring.profile import host_share
 from measuring.report import Report, Step
+from measuring.row_kernels import ROWS, Rows, tell_product, tell_rows
 from measuring.tiles import SWEPT, sweep
 from measuring.timing import host_ms, rates, synchronize, wall_ms
 from rerank.backbones.fp8 import FP8
@@ -74,6 +75,7 @@ class Times:
         return [
             Part("tiles", 10, [(label(one), partial(self.tiles, *one)) for one in swept]),
             Part("kernels", 10, [(label(one), partial(self.kernels, *one)) for one in shapes]),
+            Part("rows", 5, [(rows.name, partial(self.rows, rows)) for rows in ROWS]),
             Part("rerank", 40, [(name, partial(self.decoder, name)) for name in (*OURS, *PEERS)]),
             Part("fp8", 5, [(f"{rows} rows", partial(self.fp8, rows)) for rows in FP8_ROWS]),
             Part("mini", 15, [(dtype, partial(self.mini, dtype)) for dtype in self._mini_dtypes]),
@@ -121,6 +123,17 @@ class Times:
             call = partial(block_attention, q, k, v, layout, causal=causal)
             ms = host_ms(call, self.device, 50)
             self.report.row("kernels", what="host's time", shape=shape.name, N=passages, ms=ms)
+
+    def rows(self, rows: Rows) -> None:
+        """A row-wise operation at the tokens of 100 passages, beside eager torch."""
+        if not self.gpu:
+            self.report.skipped("rows", [rows.name], "no CUDA device to time on")
+            return
+        tokens = layout_of(100, self.device).num_tokens
+        about = (tokens, self.dtype, self.device)
+        tell_rows(self.report, rows, *about, self.chip[1], self.rounds)
+        if rows.kernel == "bias_gelu":
+            tell_product(self.report, *about, self.rounds)
 
     def flex(self, shape: Shape, passages: int) -> None:
         """Block attention beside FlexAttention, whose mask comes from the blocks."""

@@ -17,6 +17,7 @@ from kernels.block_attention.triton_backward import sum_kernel
 from kernels.block_score.cpu import signals_of
 from kernels.block_score.triton_kernels import score_backward_kernel, score_kernel
 from kernels.dispatch import triton_is_interpreted
+from kernels.host import to_device
 from kernels.layout import PassageSpans
 from kernels.padding import Tokens
 from kernels.quantized import QuantizedTokens
@@ -147,15 +148,12 @@ def _build(layout: PassageSpans, signal_request: tuple[int, ...], size: int) -> 
             merges.append((*rows, len(tiles), len(tiles) + len(passages)))
             tiles += [(*span, place, *rows) for place, span in passages]
         rank += len(group)
-    device = layout.device
-    return [
-        _Table(
-            order.to(device),
-            torch.tensor(tiles, dtype=torch.int32, device=device).view(-1, 5),
-            torch.tensor(merges, dtype=torch.int32, device=device).view(-1, 4),
-        )
-        for tiles, merges in turns
-    ]
+
+    def table(rows: list[tuple[int, ...]], width: int) -> torch.Tensor:
+        return to_device(torch.tensor(rows, dtype=torch.int32).view(-1, width), layout.device)
+
+    on_device = to_device(order, layout.device)
+    return [_Table(on_device, table(tiles, 5), table(merges, 4)) for tiles, merges in turns]
 
 
 def _bytes(key_mask: torch.Tensor | None, any_tensor: torch.Tensor) -> torch.Tensor:

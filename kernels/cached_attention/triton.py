@@ -21,6 +21,7 @@ from kernels.block_attention.triton_forward import LOG2E, dot, grouped_rows, slo
 from kernels.block_score.triton import check_keys
 from kernels.cached_attention.layout import CachedLayout
 from kernels.dispatch import triton_is_interpreted
+from kernels.host import to_device
 from kernels.layout import Span, pieces
 from kernels.quantized import QuantizedTokens
 from kernels.tile_sizes import Tile, cached_tile
@@ -157,7 +158,7 @@ def _build(layout: CachedLayout, causal: bool, tokens: int, keys_at_once: int) -
             slot += len(runs) + 1
 
     def table(rows: list[tuple[int, ...]], width: int) -> torch.Tensor:
-        return torch.tensor(rows, dtype=torch.int32, device=layout.device).view(-1, width)
+        return to_device(torch.tensor(rows, dtype=torch.int32).view(-1, width), layout.device)
 
     return _Tables(table(cached, 5), table([*cuts], 2), table(own, 7), table(merges, 4), slot)
 

@@ -46,13 +46,6 @@ class BlockContext:
     found: dict[int, LayerKeys] = field(default_factory=dict)
     layers: int = 0
 
-    @property
-    def passage_rows(self) -> torch.Tensor:
-        """int64, the tokens of passages: those whose keys can score."""
-        find = lambda: (self.layout.token_passage >= 0).nonzero()[:, 0]  # noqa: E731
-        rows: torch.Tensor = self.layout.memo("passage rows", find)
-        return rows
-
     def keys(self, layer: int | None, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The keys [T, Hkv, D] that a layer's signals score, given those of this pass."""
         return k
@@ -84,7 +77,7 @@ class TakingContext:
 
 def register() -> str:
     """Make the interface known to transformers and return the name it goes by."""
-    AttentionInterface.register(NAME, _attention)
+    AttentionInterface.register(NAME, attention)
     return NAME
 
 
@@ -93,7 +86,7 @@ def no_interface(model: torch.nn.Module) -> str:
     return f"{type(model).__name__} does not use the attention interface: it can't be a reranker"
 
 
-def _attention(
+def attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

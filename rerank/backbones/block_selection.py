@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from kernels import BlockLayout
+from kernels.host import to_device
 from rerank.backbones.block_interface import (
     BlockContext,
     LayerKeys,
@@ -96,7 +97,8 @@ def only(
         blocks = [spans.instruction, *(spans.passages[place] for place in order), spans.query]
         rows += [torch.arange(*block) for block in blocks]
         requests.append(request._replace(passages=[request.passages[place] for place in order]))
-    where = torch.cat(rows).to(prompts.input_ids.device)
+    kept = torch.cat(rows)
+    where = to_device(kept, prompts.input_ids.device)
     layout = BlockLayout.build(requests, prompts.layout.device)
     left = replace(
         prompts,
@@ -107,7 +109,7 @@ def only(
         positions=prompts.positions[where],
         signal=torch.searchsorted(where, prompts.signal),
         key_mask=prompts.key_mask[where],
-        words=prompts.words[where],
+        words=prompts.words[kept],
     )
     return left, where
 

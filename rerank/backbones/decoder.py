@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kernels import CachedLayout
+from kernels.host import to_device
 from rerank.backbones.block_interface import (
     BlockContext,
     LayerKeys,
@@ -251,9 +252,10 @@ def _scoring_heads(found: LayerKeys, chosen: LayerHeads, shares: torch.Tensor) -
     if chosen.heads is None:
         return ScoringHeads(q, k, scale, shares.expand(q.shape[1], -1) / q.shape[1])
     group = q.shape[1] // k.shape[1]
-    weights = torch.tensor(chosen.weights, device=shares.device)[:, None] * shares
-    keys = k[:, [head // group for head in chosen.heads]]
-    return ScoringHeads(q[:, list(chosen.heads)], keys, scale, weights)
+    weights = to_device(torch.tensor(chosen.weights), shares.device)[:, None] * shares
+    heads = torch.tensor(chosen.heads)
+    keys = k[:, to_device(heads // group, k.device)]
+    return ScoringHeads(q[:, to_device(heads, q.device)], keys, scale, weights)
 
 
 @torch.inference_mode()

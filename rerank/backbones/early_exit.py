@@ -88,7 +88,7 @@ class _Narrow(nn.Module):
         names = _projections(self)
         assert names is not None
         query, key, value = names
-        rows = block_context.passage_rows
+        rows = block_context.layout.passage_tokens
         signal = rows[:0] if block_context.signal is None else block_context.signal
         none = _OneHead(self.head_size)
         q = self._asked({key: none, value: none}, signal, args, kwargs)

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from kernels import CachedLayout
+from kernels.host import to_device
 from rerank.backbones.block_interface import BlockContext, no_interface, register
 from rerank.backbones.late_interaction import LateInteraction, pooled
 from rerank.backbones.lexical import Lexical
@@ -89,7 +90,7 @@ class EncoderBackbone:
         late = None
         if settings.late_interaction:
             late = LateInteraction.load(own, config.vocab_size, config.hidden_size).to(device)
-        lexical = Lexical.load(own, device) if settings.lexical else None
+        lexical = Lexical.load(own) if settings.lexical else None
         gates = None
         if settings.query_gates:
             layers, heads = config.num_hidden_layers, config.num_attention_heads
@@ -101,7 +102,7 @@ class EncoderBackbone:
 
         Raises `ValueError` when the blocks together reach further than it has positions.
         """
-        last = int(prompts.positions.max())
+        last = prompts.layout.last_position(self.query_position)
         if last >= self._positions:
             raise ValueError(
                 f"the prompt reaches position {last}, the model has {self._positions}: lower "
@@ -138,8 +139,8 @@ class EncoderBackbone:
         if self.lexical is None:
             return readout
         requests = len(prompts.passage_counts)
-        asked = prompts.words[prompts.signal]
-        return readout._replace(words=self.lexical.read(asked, prompts.signal_request, requests))
+        words = self.lexical.read(prompts.signal_words, prompts.signal_request, requests)
+        return readout._replace(words=words)
 
     def read_passages(self, prompts: PackedPrompts) -> PassageStates:
         """The keys [T, 1, d] that score, one set a scoring head, and the prior's vectors [P, d].
@@ -190,9 +191,8 @@ class EncoderBackbone:
         whole = prompts.passages.spans[:requests]
         passages = [firsts[span.start] for request in whole for span in request.passages]
         signals = unit[prompts.signal]
-        weights = late.token_weights(
-            prompts.input_ids[prompts.signal], signals, prompts.signal_request, requests
-        )
+        owners = to_device(prompts.signal_request, signals.device)
+        weights = late.token_weights(prompts.input_ids[prompts.signal], signals, owners, requests)
         temperature = late.temperature
         head = ScoringHeads(
             (signals / temperature)[:, None], unit[:, None], 1.0, (weights * temperature)[None]

@@ -7,7 +7,8 @@ Enters: the words of a packed row, numbered by `rerank.prompt.words`. Leaves: a 
 with i over the query's words, f_i how often the passage has it, |p| its words, a their usual
 number, and w_i the word's inverse document frequency as a share of the query's: BM25 (Robertson and
 Zaragoza, 2009) with frequencies that come with the model in place of a corpus's. States of an
-encoder blur names, numbers and words it has rarely seen; this head does not.
+encoder blur names, numbers and words it has rarely seen; this head does not. All of it stays on the
+host, which has nothing else to do while a GPU reads.
 """
 
 from pathlib import Path
@@ -49,7 +50,7 @@ class Lexical:
         self.coefficient, self.usual = coefficient, usual
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device) -> "Lexical":
+    def load(cls, folder: Path) -> "Lexical":
         """Read it from `folder`; raises `ValueError` naming the file that is missing or broken."""
         path = folder / FILE
         if not path.is_file():
@@ -61,7 +62,7 @@ class Lexical:
         if not (0 < len(keys) == len(weights) and (keys.diff() > 0).all() and len(constants) == 2):
             raise ValueError(f"{path}: keys must ascend, and have a weight each; 2 constants")
         coefficient, usual = constants.tolist()
-        return cls(keys.to(device), weights.to(device), coefficient=coefficient, usual=usual)
+        return cls(keys, weights, coefficient=coefficient, usual=usual)
 
     def save(self, folder: Path) -> None:
         """Write what `load` reads."""

@@ -15,6 +15,7 @@ from kernels import missing_for_fp8, steady_linears
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.encoder import EncoderBackbone
 from rerank.backbones.fp8 import FP8
+from rerank.backbones.fused_layers import fuse_layers
 from rerank.backbones.multi_vector_checkpoint import load_multi_vector, multi_vector_folder
 from rerank.backbones.protocol import Backbone
 from rerank.settings.common import RankerSettings
@@ -73,8 +74,7 @@ def _load(
     else:
         assert isinstance(settings, DecoderSettings)
         backbone = DecoderBackbone.load(resolved, config, settings, place, precision, own)
-    steady_linears(backbone.model)
-    return backbone
+    return _ready(backbone)
 
 
 def _late_interaction(checkpoint: Path, device: torch.device, dtype: torch.dtype | str) -> Backbone:
@@ -84,8 +84,14 @@ def _late_interaction(checkpoint: Path, device: torch.device, dtype: torch.dtype
     if kind_of(config) == "decoder":
         raise ValueError("it is a decoder's late interaction; only encoders' are read")
     _refuse_fp8(dtype)
-    backbone = load_multi_vector(checkpoint, device, dtype)
+    return _ready(load_multi_vector(checkpoint, device, dtype))
+
+
+def _ready(backbone: Backbone) -> Backbone:
+    """`backbone`, whose model computes as its device does it best."""
     steady_linears(backbone.model)
+    if backbone.device.type == "cuda":
+        fuse_layers(backbone.model)
     return backbone
 
 

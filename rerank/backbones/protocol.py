@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from kernels import CachedLayout
+from kernels.host import to_device
 from rerank.backbones.lexical import WordWeights
 from rerank.backbones.passage_states import PassageStates
 from rerank.prompt.packing import PackedPrompts, PromptTokens, pack
@@ -40,8 +41,8 @@ class Prior(NamedTuple):
 
     def values(self, counts: Sequence[int]) -> torch.Tensor:
         """float64 [P] for prompts of `counts` passages each."""
-        counts_of = torch.tensor(counts, device=self.queries.device)
-        own = self.queries.repeat_interleave(counts_of, dim=0)
+        owners = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        own = self.queries[to_device(owners, self.queries.device)]
         return (own.double() * self.passages.double()).sum(-1)
 
 
@@ -105,4 +106,5 @@ def packed_for(backbone: Backbone, prompts: Sequence[PromptTokens]) -> PackedPro
 def signal_shares(prompts: PackedPrompts) -> torch.Tensor:
     """float32 [S]: 1 / the number of signal tokens of each signal token's request."""
     counts = torch.bincount(prompts.signal_request, minlength=len(prompts.passage_counts))
-    return 1 / counts[prompts.signal_request].float()
+    shares = 1 / counts[prompts.signal_request].float()
+    return to_device(shares, prompts.signal.device)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from kernels import BlockLayout, RequestBlocks, block_attention
+from kernels.host import to_device
 from rerank.backbones.block_interface import BlockContext
 from rerank.backbones.low_rank import load_tensors
 from rerank.prompt.packing import PackedPrompts
@@ -112,6 +113,6 @@ def _joint(prompts: PackedPrompts) -> _Joint:
     device = prompts.signal.device
     return _Joint(
         BlockLayout.build(requests, device),
-        torch.tensor(rows, dtype=torch.int64, device=device),
-        torch.tensor(passages, dtype=torch.int64, device=device),
+        to_device(torch.tensor(rows, dtype=torch.int64), device),
+        to_device(torch.tensor(passages, dtype=torch.int64), device),
     )

@@ -16,6 +16,7 @@ import torch
 
 from configs.formats.checks import check_query
 from kernels import CachedLayout, CachedRequest
+from kernels.host import to_device
 from kernels.layout import Span
 from rerank.backbones.passage_states import PassageStates
 from rerank.backbones.protocol import Backbone
@@ -25,7 +26,7 @@ from rerank.cache.shard import CacheShard
 from rerank.prompt.packing import BlockTokens, PackedPrompts, pack, tokenize
 from rerank.prompt.template import fill
 from rerank.scoring.calibration import calibrated
-from rerank.scoring.scores import passage_scores, with_unread_last
+from rerank.scoring.scores import passage_scores, plain_scores, with_unread_last
 
 # Tokens scored at once, where a score needs no other passage.
 _MAX_TOKENS = 1 << 17
@@ -140,25 +141,26 @@ def _read(backbone: Backbone, kept: CachedStates, asked: Sequence[Asked]) -> lis
     requests += [CachedRequest((0, 0), [], rest) for rest in blocks[len(lists) :]]
     pool = CachedLayout.build(requests, backbone.device)
     numbers = {place: number for number, place in enumerate(places)}
-    owners = torch.tensor([numbers[place] for each in asked for place in each.places])
+    owners = to_device(
+        torch.tensor([numbers[place] for each in asked for place in each.places]), backbone.device
+    )
     vectors = {name: x[owners] for name, x in states.passage_vectors().items()}
     readout = backbone.read_query(packed, PassageStates(states, vectors), pool)
     key_mask = states.key_mask(before)
+    counted = torch.cat((torch.zeros(1, dtype=torch.int64), key_mask.cumsum(0)))
     scored = replace(
         packed,
         passages=pool,
         passage_counts=tuple(map(len, lists)),
-        key_mask=key_mask,
+        key_mask=to_device(key_mask, backbone.device),
         words=states.words(before),
     )
-    counted = torch.cat((key_mask.new_zeros(1, dtype=torch.int64), key_mask.cumsum(0))).cpu()
+    scores = plain_scores(passage_scores(readout, scored, backbone.settings))
     found = []
-    for listed, values in zip(
-        lists, passage_scores(readout, scored, backbone.settings), strict=True
-    ):
+    for listed, values in zip(lists, scores, strict=True):
         starts, ends = torch.tensor(listed).unbind(1)
-        empty = counted[starts] == counted[ends]
-        found.append(values.masked_fill(empty.to(values.device), -torch.inf).tolist())
+        empty = (counted[starts] == counted[ends]).tolist()
+        found.append([-torch.inf if e else v for v, e in zip(values, empty, strict=True)])
     return found
 
 
@@ -187,9 +189,8 @@ def _queries(
         fixed = backbone.query_position
         starts = [start if fixed is None else fixed for start in behind]
         positions = packed.positions.clone()
-        positions[: sum(blocks)] += (
-            torch.tensor(starts).repeat_interleave(torch.tensor(blocks)).to(backbone.device)
-        )
+        shifts = torch.tensor(starts).repeat_interleave(torch.tensor(blocks))
+        positions[: sum(blocks)] += to_device(shifts, backbone.device)
         packed = replace(packed, positions=positions)
     rest = len(packed.input_ids) - sum(blocks)
     return packed, [*blocks, rest] if rest else blocks

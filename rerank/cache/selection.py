@@ -47,16 +47,16 @@ class SelectedStates(Mapping[str, torch.Tensor]):
         return [n for shard, picked in self.picks for n in shard.lengths[picked].tolist()]
 
     def key_mask(self, before: int) -> torch.Tensor:
-        """bool [T], with `before` tokens of the instruction, whose keys never count."""
+        """bool [T] on the host; `before` tokens are the instruction's, whose keys never count."""
         return self._behind(before, [shard.key_mask[rows.tokens] for shard, rows in self.rows])
 
     def words(self, before: int) -> torch.Tensor:
-        """int32 [T]: the numbers of passages' words, 0 for `before` tokens of the instruction."""
+        """int32 [T] on the host: the numbers of passages' words, 0 for the `before`."""
         return self._behind(before, [shard.words[rows.tokens] for shard, rows in self.rows])
 
     def _behind(self, before: int, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         """`parts` in one row behind `before` zeros."""
-        return torch.cat([parts[0].new_zeros(before), *parts]).to(self.device)
+        return torch.cat([parts[0].new_zeros(before), *parts])
 
     def passage_vectors(self) -> dict[str, torch.Tensor]:
         """The passages' own vectors [P, d] by name."""

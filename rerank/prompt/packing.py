@@ -7,12 +7,14 @@ query is a request of its own, which nothing but itself attends to.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
 
 from configs.formats.checks import query_name
 from kernels import BlockLayout, CachedLayout, RequestBlocks
+from kernels.host import to_device
 from rerank.prompt.multi_vector import scoring_passage, scoring_query
 from rerank.prompt.spelled_tokens import BlockTokens as BlockTokens
 from rerank.prompt.spelled_tokens import as_text, special_ids, spelled
@@ -50,9 +52,11 @@ class PackedPrompts:
     `layout` has the blocks that attention knows, `passages` whole passages, whose windows are one:
     the two are the same where no passage has several. Of cached passages `passages` tells where
     they lie in what was read. `passage_counts` [R] are their numbers of passages, `signal` [S]
-    token numbers, and `signal_request` [S] the request whose passages each of them scores;
-    `key_mask` [T] is False for special tokens, which score for nobody. `words` int32 [T] number the
-    words that tokens begin; all 0 where nothing asks.
+    token numbers, and `signal_request` [S] the request whose passages each of them scores, in
+    order; `key_mask` [T] is False for special tokens, which score for nobody. `words` int32 [T]
+    number the words that tokens begin; all 0 where nothing asks; `signal_words` [S] are those of
+    the signal tokens. `signal_request` and words lie on the host, all else on the device: what
+    follows from them is known without waiting for it.
     """
 
     layout: BlockLayout
@@ -64,6 +68,13 @@ class PackedPrompts:
     signal_request: torch.Tensor
     key_mask: torch.Tensor
     words: torch.Tensor
+    signal_words: torch.Tensor
+
+    @property
+    def signal_slices(self) -> list[slice]:
+        """Where each request's signal tokens lie among the S."""
+        counts = torch.bincount(self.signal_request, minlength=len(self.passage_counts)).tolist()
+        return [slice(*bounds) for bounds in pairwise(accumulate(counts, initial=0))]
 
 
 def tokenize(
@@ -220,7 +231,8 @@ def pack(
         signal += [start + place for place in prompt.signal]
         signal_request += [number] * len(prompt.signal)
     special = [mark for block in blocks for mark in block.special]
-    words = [n for block in blocks for n in block.words or [NO_WORD] * len(block.ids)]
+    numbers = [n for block in blocks for n in block.words or [NO_WORD] * len(block.ids)]
+    words = torch.tensor(numbers, dtype=torch.int32)
     return PackedPrompts(
         layout=layout,
         passages=passages,
@@ -228,11 +240,12 @@ def pack(
         input_ids=_tensor([id_ for block in blocks for id_ in block.ids], device),
         positions=layout.positions(query_position),
         signal=_tensor(signal, device),
-        signal_request=_tensor(signal_request, device),
-        key_mask=~torch.tensor(special, dtype=torch.bool, device=device),
-        words=torch.tensor(words, dtype=torch.int32, device=device),
+        signal_request=torch.tensor(signal_request, dtype=torch.int64),
+        key_mask=to_device(~torch.tensor(special, dtype=torch.bool), device),
+        words=words,
+        signal_words=words[signal],
     )
 
 
 def _tensor(values: list[int], device: torch.device) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.int64, device=device)
+    return to_device(torch.tensor(values, dtype=torch.int64), device)

@@ -10,6 +10,7 @@ import torch
 
 from kernels import BlockScores, CachedLayout, QuantizedTokens, block_score, cached_block_score
 from kernels.block_score import mass
+from kernels.host import to_device
 from rerank.backbones.lexical import WordWeights, word_matches
 from rerank.backbones.protocol import Readout, ScoringHeads
 from rerank.prompt.packing import PackedPrompts
@@ -31,8 +32,9 @@ def passage_scores(
     totals = [torch.zeros(n, device=prompts.signal.device).double() for n in prompts.passage_counts]
     for heads in readout.heads:
         values = head_values(heads, prompts, settings)
-        for request, count in enumerate(prompts.passage_counts):
-            mine = prompts.signal_request == request
+        for request, (count, mine) in enumerate(
+            zip(prompts.passage_counts, prompts.signal_slices, strict=True)
+        ):
             # A passage's values in a row of their own, added up within a head and then over heads:
             # neither its place nor the number of passages changes how.
             rows = values[:, mine, :count].permute(2, 0, 1).contiguous().double()
@@ -42,18 +44,27 @@ def passage_scores(
         priors = readout.prior.values(prompts.passage_counts).split(prompts.passage_counts)
         totals = [total + prior for total, prior in zip(totals, priors, strict=True)]
     if readout.words is not None:
-        for request in range(len(totals)):
-            mine = prompts.signal_request == request
-            totals[request] = totals[request] + matches(readout.words, prompts, request, mine)
+        for request, mine in enumerate(prompts.signal_slices):
+            found = matches(readout.words, prompts, request, mine)
+            totals[request] = totals[request] + to_device(found, totals[request].device)
     return [total.float() for total in totals]
 
 
+def plain_scores(scores: Sequence[torch.Tensor]) -> list[list[float]]:
+    """`scores` of each prompt as numbers, for which the host waits once."""
+    counts = [len(each) for each in scores]
+    return [part.tolist() for part in torch.cat(list(scores)).cpu().split(counts)]
+
+
 def matches(
-    words: WordWeights, prompts: PackedPrompts, request: int, signals: torch.Tensor
+    words: WordWeights, prompts: PackedPrompts, request: int, signals: slice | torch.Tensor
 ) -> torch.Tensor:
-    """float64 [N]: what the words of `signals`, bool [S], find in the passages of a request."""
+    """float64 [N] on the host: what the words of `signals` find in the passages of a request.
+
+    `signals` are a slice of the S, or bool [S].
+    """
     spans = prompts.passages.spans[request].passages
-    lengths = torch.tensor([span.length for span in spans], device=signals.device)
+    lengths = torch.tensor([span.length for span in spans])
     asked = words._replace(keys=words.keys[signals], weights=words.weights[signals])
     found = torch.cat([prompts.words[start:end] for start, end in spans])
     return word_matches(asked, found, lengths)

@@ -95,7 +95,7 @@ def modules_of(backbone: Backbone) -> dict[str, nn.Module]:
 def scores_of_all(readout: Readout, batch: Pass, backbone: Backbone) -> list[torch.Tensor]:
     """Scores float32 [P] of the first request's P passages for every query of the pass."""
     everyone = replace(batch.packed, signal_request=torch.zeros_like(batch.queries))
-    count, device = batch.packed.passage_counts[0], batch.queries.device
+    count, device = batch.packed.passage_counts[0], batch.packed.signal.device
     totals = [torch.zeros(count, dtype=torch.float64, device=device) for _ in batch.grades]
     if readout.prior is not None:
         queries, passages = readout.prior
@@ -103,7 +103,7 @@ def scores_of_all(readout: Readout, batch: Pass, backbone: Backbone) -> list[tor
     if readout.words is not None:
         for query in range(len(totals)):
             found = matches(readout.words, batch.packed, 0, batch.queries == query)
-            totals[query] = totals[query] + found
+            totals[query] = totals[query] + found.to(device)
     for heads in readout.heads:
         values = head_values(heads, everyone, backbone.settings)
         for query in range(len(totals)):

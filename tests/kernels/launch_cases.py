@@ -4,6 +4,7 @@ Imports Triton, so it is imported where that is wanted.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from kernels.block_attention import triton as attention
 from kernels.block_score import triton as score
 from kernels.cached_attention import triton as cached
+from kernels.elementwise import triton as elementwise
 from kernels.tile_sizes import (
     attention_bytes,
     backward_bytes,
@@ -43,26 +45,32 @@ class Heads(NamedTuple):
 
 
 class Model(NamedTuple):
-    """`attention` of its layers, and `score` of its scoring heads, in the dtypes they score in."""
+    """`attention` of its layers, and `score` of its scoring heads, in the dtypes they score in.
+
+    `width` and `inner` of its feed-forward layers, where the model is one whose rows are fused.
+    """
 
     attention: Heads
     causal: bool
     score: Heads
     score_dtypes: tuple[torch.dtype, ...] = DTYPES
+    width: int = 0
+    inner: int = 0
 
 
-def _decoder(query: int, key: int, size: int) -> Model:
-    return Model(Heads(query, key, size), True, Heads(query, key, size))
+def _decoder(query: int, key: int, size: int, width: int = 0, inner: int = 0) -> Model:
+    heads = Heads(query, key, size)
+    return Model(heads, True, heads, width=width, inner=inner)
 
 
 # An encoder scores with its normalised last states, one head as wide as the model, in fp32.
-_MINILM = Model(Heads(12, 12, 32), False, Heads(1, 1, 384), (torch.float32,))
+_MINILM = Model(Heads(12, 12, 32), False, Heads(1, 1, 384), (torch.float32,), 384, 1536)
 MODELS = {
     "mini": _MINILM,
     "minilm": _MINILM,
-    "smollm2": _decoder(9, 3, 64),
-    "Mistral-7B": _decoder(32, 8, 128),
-    "Qwen3-0.6B": _decoder(16, 8, 128),
+    "smollm2": _decoder(9, 3, 64, 576, 1536),
+    "Mistral-7B": _decoder(32, 8, 128, 4096, 14_336),
+    "Qwen3-0.6B": _decoder(16, 8, 128, 1024, 3072),
     "Gemma-3-1B": _decoder(4, 1, 256),
     "Gemma-3-4B": _decoder(8, 4, 256),
     "Gemma-3-27B": _decoder(32, 16, 128),
@@ -114,7 +122,7 @@ def matrix(dtype: torch.dtype, capability: int) -> list[Case]:
     generic = GENERIC if capability == 86 and dtype != torch.float16 else {}
     found: dict[tuple[object, ...], Case] = {}
     for model in (*MODELS.values(), *generic.values()):
-        for case in cases(model, dtype, capability):
+        for case in chain(cases(model, dtype, capability), row_cases(model, dtype, capability)):
             found.setdefault(case.key, case)
     return list(found.values())
 
@@ -144,6 +152,24 @@ def cases(model: Model, dtype: torch.dtype, capability: int) -> Iterator[Case]:
             yield case(launches.own.merge)
     if dtype in model.score_dtypes:
         yield from _score_cases(model.score, dtype, capability)
+
+
+def row_cases(model: Model, dtype: torch.dtype, capability: int) -> Iterator[Case]:
+    """The row-wise kernels of `model`, which all dtypes and chips run with the same sizes."""
+    (query, key, size), width, inner = model.attention, model.width, model.inner
+    if not width:
+        return
+    if model.causal:
+        launches = [
+            elementwise.rms_norm_launch(width, add=True),
+            elementwise.rms_norm_launch(width, add=False),
+            elementwise.rms_norm_launch(size, add=False),
+            elementwise.rotary_launch(query, key, size),
+            elementwise.swiglu_launch(inner),
+        ]
+    else:
+        launches = [elementwise.layer_norm_launch(width), elementwise.bias_gelu_launch(inner)]
+    yield from (Case(launch, dtype, capability) for launch in launches)
 
 
 def _score_cases(heads: Heads, dtype: torch.dtype, capability: int) -> Iterator[Case]:

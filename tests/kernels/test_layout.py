@@ -1,6 +1,7 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_cases import MIXED, requests
 
 from kernels import BlockLayout, RequestBlocks
@@ -37,6 +38,15 @@ def test_spans_tile_the_tokens(blocks):
     for flat, (start, end) in enumerate(s for r in layout.spans for s in r.passages):
         owner[start:end] = flat
     assert torch.equal(layout.token_passage, owner)
+    assert torch.equal(layout.passage_tokens, (owner >= 0).nonzero()[:, 0])
+
+
+@settings(max_examples=30)
+@given(requests, st.sampled_from([None, 0, 500]))
+def test_the_last_position_is_known_without_the_tensor(blocks, query_start):
+    layout = BlockLayout.build(blocks)
+    positions = layout.positions(query_start)
+    assert layout.last_position(query_start) == max(positions.tolist(), default=-1)
 
 
 def test_equal_counts_make_equal_layouts():

@@ -18,7 +18,10 @@ pytestmark = [
 ]
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 NAMES = {FP32: "*fp32", BF16: "*bf16", FP16: "*fp16"}
-FLOATS = {"o", "q", "k", "v", "grad_o", "grad_q", "grad_k", "grad_v", "out", "x"}
+FLOATS = {
+    *("o", "q", "k", "v", "grad_o", "grad_q", "grad_k", "grad_v", "out"),
+    *("x", "residual", "total", "weight", "bias", "gate", "up", "cos", "sin", "out_q", "out_k"),
+}
 INTEGERS = {"table": "*i32", "merges": "*i32", "pieces": "*i32", "order": "*i64"}
 
 
@@ -45,9 +48,9 @@ def compiled(case, **ones):
             types[name] = "*fp8e4nv"
         elif name == "key_mask":
             types[name] = "*u8"
-        elif name == "scale":
+        elif name in ("scale", "eps"):
             types[name] = "fp32"
-        elif name.startswith("stride") or name in ("T", "S", "Nmax", "Hkv"):
+        elif name.startswith("stride") or name in ("T", "S", "R", "Nmax", "Hkv"):
             types[name] = "i32"
         else:
             types[name] = "*fp32"
@@ -143,6 +146,30 @@ def test_the_most_demanding_fit(model, dtype, capability, kernel, bits):
     )
 
 
+ROW_KERNELS = [
+    ("minilm", "layer_norm_kernel"),
+    ("minilm", "bias_gelu_kernel"),
+    ("Mistral-7B", "rms_norm_kernel"),
+    ("Mistral-7B", "rotary_kernel"),
+    ("Mistral-7B", "swiglu_kernel"),
+]
+
+
+@pytest.mark.parametrize(("model", "kernel"), ROW_KERNELS)
+def test_row_wise_kernels_read_in_the_widest_pieces(model, kernel):
+    """Eight numbers of 16 bits at once, and shared memory for no more than sums."""
+    from launch_cases import MODELS, row_cases
+
+    (case, *_) = [
+        case
+        for case in row_cases(MODELS[model], BF16, 86)
+        if case.launch.kernel.fn.__name__ == kernel
+    ]
+    binary = check(case)
+    assert binary.metadata.shared <= 1024
+    assert "ld.global.v4.b32" in binary.asm["ptx"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "capability"),
@@ -164,4 +191,4 @@ def test_every_kernel_fits_every_chip_at_every_model_s_shapes(capability, dtype,
         most[name] = max(most.get(name, (0, "")), (asked, str(case)))
     for _, (asked, case) in sorted(most.items()):
         print(f"{asked:>8} of {SHARED[capability]}  {case}")
-    assert len(most) == 8
+    assert len(most) == 13

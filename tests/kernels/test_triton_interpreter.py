@@ -20,7 +20,9 @@ HERE = Path(__file__).parent
 
 
 def test_triton_kernels_in_the_interpreter():
-    run(HERE / "test_triton.py", HERE / "test_triton_fp8.py")
+    layers = HERE.parent / "rerank" / "backbones" / "test_triton_layers.py"
+    kernels = ("test_triton.py", "test_triton_fp8.py", "test_triton_elementwise.py")
+    run(*(HERE / name for name in kernels), layers)
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ import transformers
 from transformers import AutoModel, AutoTokenizer
 
 from configs.models import find_model
+from kernels import BlockLayout, RequestBlocks
 from rerank import BlockRanker
+from rerank.backbones.block_interface import NAME, BlockContext, register
 from rerank.prompt.candidates import as_candidates
 from rerank.prompt.packing import PackedPrompts, pack, tokenize
 from rerank.prompt.template import fill
@@ -60,6 +62,36 @@ def save_model(folder: Path, family: str, tokenizer: str, **changes: object) -> 
     getattr(transformers, f"{family}{kind}")(config).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+def small_model(family: str, own_attention: bool = False, **changes: object):
+    """A random model of two layers and no tokenizer, under our attention or torch's own."""
+    options: dict[str, object] = {
+        "vocab_size": 50,
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    if family in DECODERS:
+        options |= {"num_key_value_heads": 2, "head_dim": 12}
+    torch.manual_seed(1)
+    model = getattr(transformers, f"{family}Model")(
+        getattr(transformers, f"{family}Config")(**options | changes)
+    )
+    if own_attention:
+        model.set_attn_implementation(register())
+    return model.eval()
+
+
+def last_states(model, tokens: int = 7, **options: object) -> torch.Tensor:
+    """[1, T, d] of one text, which our attention reads as one passage."""
+    if model.config._attn_implementation == NAME:
+        layout = BlockLayout.build([RequestBlocks(0, [tokens], 0)], model.device)
+        options["block_context"] = BlockContext(layout, causal=hasattr(model, "layers"))
+    ids = torch.arange(3, 3 + tokens, device=model.device)[None]
+    with torch.inference_mode():
+        return model(input_ids=ids, **options).last_hidden_state
 
 
 def load_ranker(folder: Path, settings: str = "", **options: object) -> BlockRanker:
