@@ -27,6 +27,7 @@ from rerank.backbones.fp8 import FP8, precision_name, state_dtype, to_fp8
 from rerank.backbones.low_rank import add_update
 from rerank.backbones.passage_states import PassageStates
 from rerank.backbones.protocol import Readout, ScoringHeads, signal_shares
+from rerank.backbones.short_row import in_fewest_threads
 from rerank.prompt.packing import BlockTokens, PackedPrompts, PromptTokens, pack
 from rerank.settings.decoder import DecoderSettings
 
@@ -102,6 +103,9 @@ class DecoderBackbone:
 
         Raises `ValueError` when the model's attention does not go through the interface.
         """
+        return in_fewest_threads(self._read, prompts)
+
+    def _read(self, prompts: PackedPrompts) -> Readout:
         context = BlockContext(**self._pass(prompts))
         self._run(prompts, context)
         return self.readout(context, prompts)

@@ -21,6 +21,7 @@ from rerank.backbones.packed_encoder import PackedEncoder
 from rerank.backbones.passage_states import PassageStates, head_name
 from rerank.backbones.protocol import Prior, Readout, ScoringHeads, signal_shares
 from rerank.backbones.query_gates import GatedContext, QueryGates
+from rerank.backbones.short_row import in_fewest_threads
 from rerank.prompt.packing import PackedPrompts
 from rerank.settings.encoder import EncoderSettings
 
@@ -116,6 +117,9 @@ class EncoderBackbone:
         Raises `ValueError` when the model's attention does not go through the interface: it would
         read all blocks as one text.
         """
+        return in_fewest_threads(self._read, prompts)
+
+    def _read(self, prompts: PackedPrompts) -> Readout:
         context = self._context(prompts)
         positions = self.positions(prompts)
         states = self._packed.states(self.model, prompts.input_ids, positions, context)
