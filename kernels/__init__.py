@@ -17,7 +17,7 @@ from kernels.dispatch import chosen_implementation
 from kernels.fp8_linear import Fp8Linear, fp8_linear, fp8_linears, missing_for_fp8, quantize_rows
 from kernels.fp8_rows import Fp8Rows
 from kernels.layout import BlockLayout, RequestBlocks
-from kernels.linear import SteadyLinear, linear, steady_linears
+from kernels.linear import SteadyLinear, has_bfloat16_units, linear, steady_linears
 from kernels.quantized import QuantizedTokens, quantize_tokens
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "chosen_implementation",
     "fp8_linear",
     "fp8_linears",
+    "has_bfloat16_units",
     "linear",
     "missing_for_fp8",
     "quantize_rows",

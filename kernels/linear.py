@@ -77,6 +77,13 @@ def has_amx() -> bool:
     return bool(told and told() and torch.backends.mkldnn.is_available())
 
 
+@cache
+def has_bfloat16_units() -> bool:
+    """Whether the CPU multiplies bf16 itself (AMX, avx512_bf16), and not by way of fp32."""
+    vectors = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return has_amx() or bool(vectors and vectors() and torch.backends.mkldnn.is_available())
+
+
 def _of_enough_rows(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from configs.models import find_model, load_model, refuse_pickles
-from kernels import missing_for_fp8, steady_linears
+from kernels import has_bfloat16_units, missing_for_fp8, steady_linears
 from rerank.backbones.decoder import DecoderBackbone
 from rerank.backbones.encoder import EncoderBackbone
 from rerank.backbones.fp8 import FP8
@@ -22,6 +22,9 @@ from rerank.settings.common import RankerSettings
 from rerank.settings.decoder import DecoderSettings
 from rerank.settings.encoder import EncoderSettings
 from rerank.settings.reading import OWN_SETTINGS, base_of, settings_for
+
+# By `benchmarks/precision.py`, on collections that chose nothing of them.
+_AS_GOOD_IN_BFLOAT16 = ("mini",)
 
 
 def load_backbone(
@@ -52,7 +55,7 @@ def _load(
     from transformers import AutoConfig
 
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    precision = dtype_of(dtype, place)
+    precision = dtype_of(dtype, place, name)
     own = Path(resolved)
     if settings is None and not (own / OWN_SETTINGS).is_file():
         checkpoint = multi_vector_folder(resolved)
@@ -112,12 +115,19 @@ def kind_of(config: Any) -> str:
     return "decoder" if causal else "encoder"
 
 
-def dtype_of(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | str:
-    """What `from_pretrained` takes, or `FP8`.
+def dtype_of(
+    dtype: str | torch.dtype | None, device: torch.device, name: str = ""
+) -> torch.dtype | str:
+    """What `from_pretrained` takes for the reranker `name`, or `FP8`.
 
-    None is float32 on a CPU and the checkpoint's own on a GPU: never `FP8`. Raises `ValueError`
+    None is float32 on a CPU and the checkpoint's own on a GPU: never `FP8`. "auto" is the same but
+    for rerankers whose nDCG@10 was measured to lose less than .002 in bfloat16, on a CPU with units
+    for it (docs/rerank.md, "Numbers of fewer bits"): those take bfloat16 there. Raises `ValueError`
     for a name that is no floating type a model runs in, on that device.
     """
+    if dtype == "auto":
+        half = device.type == "cpu" and name in _AS_GOOD_IN_BFLOAT16 and has_bfloat16_units()
+        dtype = torch.bfloat16 if half else None
     if dtype is None:
         return torch.float32 if device.type == "cpu" else "auto"
     if isinstance(dtype, torch.dtype):
@@ -128,5 +138,5 @@ def dtype_of(dtype: str | torch.dtype | None, device: torch.device) -> torch.dty
         return FP8
     named = getattr(torch, dtype, None)
     if named not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"dtype is {dtype!r}, wanted float32, bfloat16, float16 or {FP8}")
+        raise ValueError(f"dtype is {dtype!r}, wanted auto, float32, bfloat16, float16 or {FP8}")
     return named

@@ -41,7 +41,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="with 4 bits, the share of a passage's tokens that keep 8 (0.05)",
     )
     build.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
-    build.add_argument("--dtype", help="float32, bfloat16, float16, or fp8 for a decoder")
+    build.add_argument("--dtype", help="float32, bfloat16, float16, fp8 for a decoder, or auto")
     build.add_argument("--json", action="store_true", help="print one JSON object")
     build.set_defaults(run=run_build)
     info = actions.add_parser("info", help="what a cache holds")

@@ -16,7 +16,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model", help="minilm (default), smollm2, a folder, or a hub model's name"
     )
     parser.add_argument("--device", help="cpu, cuda, ...; default: the best there is")
-    parser.add_argument("--dtype", help="float32, bfloat16, float16, or fp8 for a decoder")
+    parser.add_argument(
+        "--dtype",
+        help="float32, bfloat16, float16, fp8 for a decoder, or auto: bfloat16 where the CPU "
+        "multiplies it and the model was measured to rank as well",
+    )
 
 
 def load_ranker(arguments: argparse.Namespace) -> "BlockRanker":

@@ -3,10 +3,12 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from rerank_cases import PASSAGES, QUERY, scores
 
 from index.records import Passage
 from rerank import BlockRanker, PassagesTruncatedWarning
+from rerank.backbones import loading
 
 
 @pytest.fixture(params=["minilm", "smollm2"])
@@ -108,8 +110,22 @@ def test_a_folder_without_a_model_is_one_sentence(tmp_path):
         BlockRanker.from_pretrained(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "units", "dtype"),
+    [
+        ("mini", True, torch.bfloat16),
+        ("mini", False, torch.float32),
+        ("minilm", True, torch.float32),  # of which nothing was measured
+    ],
+)
+def test_auto_takes_bfloat16_where_it_pays_and_loses_nothing(monkeypatch, name, units, dtype):
+    monkeypatch.setattr(loading, "has_bfloat16_units", lambda: units)
+    ranker = BlockRanker.from_pretrained(name, device="cpu", dtype="auto")
+    assert ranker.backbone.model.dtype == dtype
+
+
 def test_an_unknown_dtype_is_refused():
-    with pytest.raises(ValueError, match="dtype is 'float8', wanted float32"):
+    with pytest.raises(ValueError, match="dtype is 'float8', wanted auto, float32"):
         BlockRanker.from_pretrained("minilm", dtype="float8")
 
 
