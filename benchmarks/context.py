@@ -91,7 +91,8 @@ def measure(
     collection = load_collection(str(folder))
     queries = judged_queries(collection.queries, collection.qrels, most).queries
     with TemporaryDirectory() as place:
-        settings = IndexSettings(chunk=chunk, overlap=chunk // 5)
+        # Collections hold documents without a text, which no search finds.
+        settings = IndexSettings(chunk=chunk, overlap=chunk // 5, skip_bad=True)
         build_index(str(folder), Path(place) / "index", settings, device="cpu")
         retriever = Retriever.open(Path(place) / "index", device="cpu")
         count = retriever.encoder.token_counter()
@@ -182,30 +183,36 @@ def main() -> None:
     if arguments.quick:
         arguments.collections, arguments.queries, arguments.room = ["adi"], 2, 200
     reader = LocalReader(_READER, device="cpu")
+    options = {name: getattr(arguments, name) for name in ("queries", "room", "chunk")}
+    if not arguments.json:
+        print(" | ".join(f"{name} {value}" for name, value in (provenance() | options).items()))
+        header = f"{'collection':<10} {'way':<18} {'queries':>7} {'tokens':>6} {'passages':>8}"
+        header += f" {'empty':>5} {'UDCG':>24} {'gain':>24} {'relevant':>24} {'gain':>24}"
+        print(f"{header} abstains  AUC", flush=True)
     rows = []
     with TemporaryDirectory() as place:
         cache = AnswerCache(arguments.answers or Path(place) / "answers.sqlite")
         for name in arguments.collections:
             folder = Path(arguments.data) / name
-            rows += measure(
+            found = measure(
                 folder, reader, cache, arguments.room, arguments.queries, arguments.chunk
             )
-    options = {name: getattr(arguments, name) for name in ("queries", "room", "chunk")}
+            rows += found
+            if not arguments.json:
+                print("\n".join(map(line, found)), flush=True)
     if arguments.json:
         print(json.dumps({"provenance": provenance(), "options": options, "rows": rows}))
-        return
-    print(" | ".join(f"{name} {value}" for name, value in (provenance() | options).items()))
-    header = f"{'collection':<10} {'way':<18} {'queries':>7} {'tokens':>6} {'passages':>8}"
-    header += f" {'empty':>5} {'UDCG':>24} {'gain':>24} {'relevant':>24} {'gain':>24}"
-    print(f"{header} abstains  AUC")
-    for row in rows:
-        figures = [row[name] for name in ("udcg", "udcg_gain", "relevant", "relevant_gain")]
-        told = " ".join(f"{f'{m:.3f} ({low:.3f} to {high:.3f})':>24}" for m, low, high in figures)
-        auc = "-" if row["auc"] is None else f"{row['auc']:.2f}"
-        print(
-            f"{row['collection']:<10} {row['way']:<18} {row['queries']:>7} {row['tokens']:>6.0f} "
-            f"{row['passages']:>8.1f} {row['empty']:>5} {told} {row['abstains']:>8.4f} {auc:>4}"
-        )
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A row of the table."""
+    figures = [row[name] for name in ("udcg", "udcg_gain", "relevant", "relevant_gain")]
+    told = " ".join(f"{f'{m:.3f} ({low:.3f} to {high:.3f})':>24}" for m, low, high in figures)
+    auc = "-" if row["auc"] is None else f"{row['auc']:.2f}"
+    return (
+        f"{row['collection']:<10} {row['way']:<18} {row['queries']:>7} {row['tokens']:>6.0f} "
+        f"{row['passages']:>8.1f} {row['empty']:>5} {told} {row['abstains']:>8.4f} {auc:>4}"
+    )
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def test_a_ceiling_above_the_right_passage_lets_its_rivals_in(mini):
     """Else a list would hold nothing that the reranker orders wrongly, and teach nothing."""
     pairs = [
         pair._replace(query=f"near which gate of the {PLACES[(n // 9 + 1) % 9]} is {n}")
-        for n, pair in enumerate(_pairs(60))
+        for n, pair in enumerate(_pairs(40))
     ]
     below, above = (
         make_lists("animals", pairs, mini.backbone, ListSettings(depth=40, ceiling=ceiling))

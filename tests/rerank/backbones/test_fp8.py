@@ -158,7 +158,9 @@ def test_the_command_ranks_in_fp8_as_the_call_does(folder, ranker, tmp_path, cap
 
 @pytest.mark.parametrize("dtype", ["fp9", "float8_e4m3fn", "FP8"])
 def test_other_names_are_refused(folder, dtype):
-    with pytest.raises(ValueError, match=f"'{dtype}', wanted auto, float32, bfloat16, float16 or fp8"):
+    with pytest.raises(
+        ValueError, match=f"'{dtype}', wanted auto, float32, bfloat16, float16 or fp8"
+    ):
         load_ranker(folder, dtype=dtype)
 
 

@@ -4,16 +4,15 @@ import pytest
 import torch
 from rerank_cases import PASSAGES, QUERY
 
-from rerank import BlockRanker
 from rerank.backbones import short_row
 from rerank.prompt.candidates import as_candidates
 from rerank.prompt.packing import pack, tokenize
 from rerank.prompt.template import fill
 
 
-@pytest.fixture(scope="module", params=["mini", "smollm2"])
+@pytest.fixture(params=["minilm", "smollm2"])
 def backbone(request):
-    return BlockRanker.from_pretrained(request.param, device="cpu").backbone
+    return request.getfixturevalue(f"{request.param}_ranker").backbone
 
 
 @pytest.fixture
