@@ -67,8 +67,9 @@ class BlockRanker:
     ) -> "BlockRanker":
         """Load a reranker: a local model's name (default `mini`), a folder, or a hub name.
 
-        `dtype` is float32 on a CPU and the checkpoint's own on a GPU, if not given; "fp8" halves a
-        decoder's linear layers, at a loss that docs/rerank.md tells.
+        `dtype` is float32 on a CPU and the checkpoint's own on a GPU, if not given. "auto" takes
+        bfloat16 on a CPU that has units for it, where the model was measured to lose nothing;
+        "fp8" halves a decoder's linear layers, at a loss: docs/rerank.md has both.
         Raises `ValueError`, in one sentence, when there is no such model or it can't rank.
         """
         backbone = load_backbone(name_or_path or DEFAULT_RERANKER, device=device, dtype=dtype)
