@@ -22,6 +22,7 @@ from rerank.cache import build as cache_build
 from rerank.cache.reading import Asked, CachedStates, cached_scores
 from rerank.cache.selection import Place as CachedPlace
 from rerank.documents.blocks import Cut, Place, as_block, places_of
+from rerank.documents.free_pages import give_back_free_pages
 from rerank.prompt.candidates import Candidate
 from rerank.prompt.packing import BlockTokens, PromptTokens, tokenize
 from rerank.scoring.calibration import calibrated, content_free_texts
@@ -31,6 +32,9 @@ from rerank.scoring.scores import LogSums, mass_scores
 # As exact as without a cache, and gone when the next ones are read.
 _BITS = 32
 _SCORED_AT_ONCE = 64
+# Tokens of blocks that a forward pass reads, where none sees another: more take memory and no less
+# time.
+_READ_AT_ONCE = 4096
 # Is given how many characters were read since it was last called.
 Advance = Callable[[int], object]
 
@@ -133,7 +137,7 @@ def _read_once(reader: Reader, queries: Sequence[str], stream: _Stream) -> Score
     """Blocks that no query changes, a shard of a passage cache at a time."""
     found = Scored(stream.places, [[] for _ in queries])
     begun = cache_build.start(reader.backbone, _BITS, cache_build.DEFAULT_SALIENT_SHARE)
-    begun = begun._replace(shard_tokens=reader.max_tokens)
+    begun = begun._replace(shard_tokens=min(reader.max_tokens, _READ_AT_ONCE))
     backbone = reader.backbone
     for shard in cache_build.shards_of(backbone, begun, stream.blocks()):
         kept = CachedStates([shard], begun.states, begun.identity)
@@ -144,6 +148,7 @@ def _read_once(reader: Reader, queries: Sequence[str], stream: _Stream) -> Score
         stream.was_read(len(found.scores[0]))
         # Not to be held while the next one is read.
         del shard, kept
+        give_back_free_pages()
     return found
 
 
@@ -155,6 +160,7 @@ def _seen_by(reader: Reader, queries: Sequence[str], stream: _Stream) -> Scored:
         for query, scores in zip(queries, found.scores, strict=True):
             scores += reader.scores(query, some)
         stream.was_read(len(stream.places))
+        give_back_free_pages()
     return found
 
 
@@ -177,6 +183,7 @@ def _shared(reader: Reader, query: str, stream: _Stream) -> Scored:
         for prompt, found in zip(asked, sums, strict=True):
             found.append(reader.log_sums(prompt._replace(passages=group)))
         stream.was_read(len(lengths))
+        give_back_free_pages()
     if not places:
         return Scored([], [[]])
 
