@@ -53,6 +53,7 @@ def test_our_version_lies_outside_the_range_transformers_takes():
     assert not Version(KERNELS_MIN_VERSION) <= ours < Version(KERNELS_MAX_VERSION)
 
 
+@pytest.mark.slow
 def test_transformers_runs_with_ours_installed(tmp_path):
     found = _python("-c", _USE, ROOT, tmp_path / "run", cwd=tmp_path)
     assert found.returncode == 0, found.stderr[-2000:]

@@ -94,6 +94,7 @@ def test_platt_never_differs_from_the_global_score_in_its_order():
     assert platt.gain == platt.gain_low == platt.gain_high == 0
 
 
+@pytest.mark.slow
 def test_comparing_many_candidates_of_pure_noise_keeps_none():
     """Fifteen candidates, each Platt plus a random shift a query: the best looks good by luck."""
     labelled, _ = _planted(60, 0.0, seed=6)
