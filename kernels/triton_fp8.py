@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from kernels.fp8_rows import E4M3, LARGEST, SMALLEST_SCALE, Fp8Rows
+from kernels.tile_sizes import power_of_two
 from kernels.triton_launch import Launch
 
 _BLOCK_K = 4096
@@ -46,7 +47,7 @@ def quantize_kernel(
 
 def quantize_launch(K: int) -> Launch:
     """What rows of `K` numbers run with."""
-    sizes = {"K": K, "BLOCK_K": min(_BLOCK_K, triton.next_power_of_2(K))}
+    sizes = {"K": K, "BLOCK_K": min(_BLOCK_K, power_of_two(K))}
     constants = {"LARGEST": LARGEST, "SMALLEST_SCALE": SMALLEST_SCALE}
     return Launch(quantize_kernel, constants | sizes, num_warps=8)
 

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from kernels import Fp8Rows, fp8_linear, missing_for_fp8, quantize_rows
+from measuring.kernel_checks import relative_error
 from measuring.report import Report
 from measuring.timing import side_by_side
 from measuring.workers import Finding
@@ -67,11 +68,11 @@ class Fp8Task(NamedTuple):
             where = f"{layer}, {count} rows"
             part = fp8_linear(x[:count], weight, bias)
             wanted = _exact(Fp8Rows(*(one[:count] for one in plain)), weight, bias)
-            found.append(("product", _relative(part, wanted), bound, where))
+            found.append(("product", relative_error(part, wanted), bound, where))
             changed = (part != whole[:count]).float().mean().item()
             company = f"{where}, {changed:.2g} of the numbers"
             # Either may be off by the bound.
-            apart = _relative(part, whole[:count])
+            apart = relative_error(part, whole[:count])
             found.append(("what company changes", apart, 2 * bound, company))
         x[7, 3] = torch.nan
         wrong = _wrong_rows(x, weight, bias, whole)
@@ -113,11 +114,6 @@ def _exact(rows: Fp8Rows, weight: Fp8Rows, bias: torch.Tensor) -> torch.Tensor:
     """The product of what fp8 kept, in float64."""
     values, others = (each.values.double() * each.scale for each in (rows, weight))
     return values @ others.t() + bias
-
-
-def _relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    difference = (found.double() - wanted.double()).norm() / wanted.double().norm()
-    return difference.item()
 
 
 def _wrong_rows(x: torch.Tensor, weight: Fp8Rows, bias: torch.Tensor, whole: torch.Tensor) -> float:

@@ -74,8 +74,8 @@ def make_lists(
         else:
             ranked = set(found[settings.skip :])
             far = [r for r in allowed if r in ranked and groups[r] not in held]
-            far, close = _far(search, one, place, far, settings.ceiling)
-            dropped += close
+            far, higher = _far(search, one, place, far, settings.ceiling)
+            dropped += higher
             kept = _thinned(far, settings.negatives)
         if kept:
             chosen = tuple(passages[row] for row in (place, *kept))
@@ -94,7 +94,7 @@ def make_lists(
 def _far(
     search: SourceSearch, asked: Asked, right: int, rows: list[int], ceiling: float
 ) -> tuple[list[int], int]:
-    """Of `rows` those that score well below the passage `right`, and how many do not."""
+    """Of `rows` those at most `ceiling` times as high as `right`, and how many are higher."""
     if not rows:
         return [], 0
     scores = search.scores(asked, [right, *rows])

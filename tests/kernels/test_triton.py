@@ -4,7 +4,6 @@ The interpreter must be chosen before anything imports Triton, so `test_triton_i
 this file in a process of its own.
 """
 
-import os
 from importlib import import_module
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_cases import qkv, relative_error
+from triton_cases import DEVICE, GPU, TOLERANCE, needs_triton
 
 import kernels.tiles
 from kernels import (
@@ -27,14 +27,7 @@ from kernels import (
     quantize_tokens,
 )
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-GPU = torch.cuda.is_available() and not INTERPRETED
-DEVICE = "cuda" if GPU else "cpu"
-
-pytestmark = pytest.mark.skipif(
-    not (GPU or INTERPRETED), reason="no CUDA device, and TRITON_INTERPRET is not 1"
-)
-TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+pytestmark = needs_triton
 # The interpreter upcasts both 16-bit types alike; a GPU has instructions of their own for each.
 EACH_WAY = list(TOLERANCE) if GPU else [torch.float32, torch.bfloat16]
 lengths = st.one_of(st.sampled_from([0, 1, 31, 32, 33]), st.integers(0, 4000 if GPU else 45))

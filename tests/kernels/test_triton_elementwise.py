@@ -3,23 +3,15 @@
 As `test_triton`, and run beside it.
 """
 
-import os
-
 import pytest
 import torch
 from elementwise_cases import OPERATIONS, angles
 from kernel_cases import relative_error
+from triton_cases import DEVICE, GPU, TOLERANCE, needs_triton
 
 from kernels.elementwise import rotary
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-GPU = torch.cuda.is_available() and not INTERPRETED
-DEVICE = "cuda" if GPU else "cpu"
-
-pytestmark = pytest.mark.skipif(
-    not (GPU or INTERPRETED), reason="no CUDA device, and TRITON_INTERPRET is not 1"
-)
-TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+pytestmark = needs_triton
 # Several rows a program and one, whole pieces and torn ones, more than a program takes.
 SHAPES = [(1, 37, 40), (2, 1), (3, 2049), (2, 3, 4096)]
 if GPU:

@@ -1,18 +1,12 @@
 """Rows in fp8 by Triton: on a GPU, or in Triton's interpreter (`test_triton_interpreter`)."""
 
-import os
-
 import pytest
 import torch
+from triton_cases import GPU, needs_triton
 
 from kernels import quantize_rows
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-GPU = torch.cuda.is_available() and not INTERPRETED
-
-pytestmark = pytest.mark.skipif(
-    not (GPU or INTERPRETED), reason="no CUDA device, and TRITON_INTERPRET is not 1"
-)
+pytestmark = needs_triton
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

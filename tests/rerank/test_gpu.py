@@ -4,28 +4,22 @@ Without a GPU the same comparison is made in Triton's interpreter: `test_triton_
 this file in a process of its own.
 """
 
-import os
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 from rerank_cases import PASSAGES, QUERY, scores
+from triton_cases import DEVICE, GPU, INTERPRETED, needs_triton
 
 from kernels import dispatch, missing_for_fp8
 from kernels.dispatch import chosen_implementation
 from rerank import BlockRanker
 from rerank.backbones.loading import load_backbone
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-GPU = torch.cuda.is_available() and not INTERPRETED
-DEVICE = "cuda" if GPU else "cpu"
-
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(
-        not (GPU or INTERPRETED), reason="no CUDA device, and TRITON_INTERPRET is not 1"
-    ),
+    needs_triton,
 ]
 MODELS = ("mini", "minilm", "smollm2")
 IDS = ["0", "pear", "2", "rain", "marlowe"]

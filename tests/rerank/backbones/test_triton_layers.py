@@ -3,20 +3,13 @@
 Run where `test_triton` is: the interpreter must be chosen before anything imports Triton.
 """
 
-import os
-
 import pytest
-import torch
 from rerank_cases import last_states, small_model
+from triton_cases import GPU, needs_triton
 
 from rerank.backbones.fused_layers import fuse_layers
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-GPU = torch.cuda.is_available() and not INTERPRETED
-
-pytestmark = pytest.mark.skipif(
-    not (GPU or INTERPRETED), reason="no CUDA device, and TRITON_INTERPRET is not 1"
-)
+pytestmark = needs_triton
 
 
 @pytest.mark.parametrize("family", ["Mistral", "Qwen3", "Bert"])
