@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kernels.packed_linear import TILE_ROWS, PackedLinear, padded_rows
+from kernels.packed_linear import TILE_ROWS, RowLinear, padded_rows
 from kernels.threads import in_threads
 
 
@@ -30,15 +30,15 @@ class EncoderLayer(NamedTuple):
     `up` and `down` are the feed-forward network, each pair with its norm.
     """
 
-    inward: PackedLinear
-    outward: PackedLinear
+    inward: RowLinear
+    outward: RowLinear
     attention_norm: nn.LayerNorm
-    up: PackedLinear
-    down: PackedLinear
+    up: RowLinear
+    down: RowLinear
     norm: nn.LayerNorm
 
 
-def project(states: torch.Tensor, linear: PackedLinear, width: int) -> torch.Tensor:
+def project(states: torch.Tensor, linear: RowLinear, width: int) -> torch.Tensor:
     """`linear` of states [T, d] in tiles: [T, width]."""
     result = states.new_empty(len(states), width)
 
@@ -50,11 +50,23 @@ def project(states: torch.Tensor, linear: PackedLinear, width: int) -> torch.Ten
     return result
 
 
+def after_attention(
+    attended: torch.Tensor, states: torch.Tensor, layer: EncoderLayer
+) -> torch.Tensor:
+    """The states [R, d] after `layer` of those before it, whose attention made `attended` [R, d].
+
+    All in the thread that calls it.
+    """
+    middle = layer.attention_norm(layer.outward(attended, plus=states))
+    after: torch.Tensor = layer.norm(layer.down(layer.up(middle, gelu=True), plus=middle))
+    return after
+
+
 def encoder_rows(
     attended: torch.Tensor,
     states: torch.Tensor,
     layer: EncoderLayer,
-    following: PackedLinear | None = None,
+    following: RowLinear | None = None,
     qkv: torch.Tensor | None = None,
 ) -> None:
     """Overwrite `states` [T, d] by those after `layer`, whose attention made `attended` [T, d].
@@ -72,8 +84,7 @@ def encoder_rows(
         missing = padded_rows(count) - count
         if missing:
             before, part = (F.pad(x, (0, 0, 0, missing)) for x in (before, part))
-        middle = layer.attention_norm(layer.outward(part, plus=before))
-        after = layer.norm(layer.down(layer.up(middle, gelu=True), plus=middle))
+        after = after_attention(part, before, layer)
         states[rows] = after[:count]
         if following is not None and qkv is not None:
             qkv[rows] = following(after)[:count]

@@ -1,7 +1,7 @@
 """A linear layer on one thread of the CPU whose weight lies as oneDNN's products read it.
 
-In: bf16 rows [R, K], R no more than `TILE_ROWS`. Out: [R, N], with what follows the product already
-done to its sums: a GELU, or another tensor added.
+In: bf16 rows [R, K]. Out: [R, N], with what follows the product already done to its sums: a GELU,
+or another tensor added.
 
     PackedLinear(weight, bias)(torch.randn(5, 8).bfloat16(), gelu=True)  # [5, 3]
 
@@ -12,6 +12,9 @@ in the core's cache from layer to layer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 from torch.nn import functional as F
 
@@ -21,6 +24,8 @@ from kernels.linear import adds_alike
 TILE_ROWS = 256
 # Each number of rows is a kernel that oneDNN makes at first use, in 1 to 4 ms: few are enough.
 _SIZES = (16, 32, 64, 128, TILE_ROWS)
+# The step between larger numbers.
+_STEP = 128
 
 
 def can_pack(dtype: torch.dtype) -> bool:
@@ -36,8 +41,45 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 def padded_rows(count: int) -> int:
-    """The rows that `count` rows are padded to, at most `TILE_ROWS`."""
+    """The rows that `count` rows are padded to."""
+    if count > TILE_ROWS:
+        return -(-count // _STEP) * _STEP
     return next(size for size in _SIZES if size >= count)
+
+
+class RowLinear(Protocol):
+    """A linear layer that one thread calls, with what follows its product."""
+
+    def __call__(
+        self, x: torch.Tensor, *, gelu: bool = False, plus: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The product [R, N] of x [R, K]; then its GELU (by erf), or `plus` [R, N] added to it."""
+
+
+def row_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> RowLinear:
+    """`PackedLinear` in a dtype that `can_pack`, else `PlainLinear`."""
+    return (PackedLinear if can_pack(weight.dtype) else PlainLinear)(weight, bias)
+
+
+class PlainLinear:
+    """x @ weight.T + bias by torch's own product, whose weight is read where it lies.
+
+    Of 16 rows or more, called within one thread, a row's bits depend on no other row
+    (`kernels.linear`).
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self._weight = weight.detach()
+        self._bias = None if bias is None else bias.detach()
+
+    def __call__(
+        self, x: torch.Tensor, *, gelu: bool = False, plus: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """As `RowLinear`."""
+        made = F.linear(x, self._weight, self._bias)
+        if gelu:
+            made = F.gelu(made)
+        return made if plus is None else made.add_(plus)
 
 
 class PackedLinear:
@@ -59,11 +101,11 @@ class PackedLinear:
     def __call__(
         self, x: torch.Tensor, *, gelu: bool = False, plus: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The product [R, N] of x [R, K]; then its GELU (by erf), or `plus` [R, N] added to it.
-
-        Both happen in fp32, before the result is rounded.
-        """
+        """As `RowLinear`; GELU and addition happen in fp32, before the result is rounded."""
         rows = len(x)
+        if self._fixed and rows > TILE_ROWS:
+            tiles = zip(x.split(TILE_ROWS), _split(plus, rows), strict=True)
+            return torch.cat([self(tile, gelu=gelu, plus=added) for tile, added in tiles])
         size = TILE_ROWS if self._fixed else padded_rows(rows)
         if rows < size:
             x = F.pad(x, (0, 0, 0, size - rows))
@@ -79,3 +121,7 @@ class PackedLinear:
             )
         result: torch.Tensor = made[:rows]
         return result
+
+
+def _split(plus: torch.Tensor | None, rows: int) -> Sequence[torch.Tensor | None]:
+    return [None] * -(-rows // TILE_ROWS) if plus is None else plus.split(TILE_ROWS)

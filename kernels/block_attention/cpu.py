@@ -24,8 +24,8 @@ from kernels.linear import has_amx
 from kernels.padding import Tokens, gather, scatter_add, wide_dtype
 from kernels.threads import in_threads
 
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 # Floats of partial query results a thread holds; heads are taken in groups to stay below it, and
 # in several groups for the threads to share.
@@ -84,7 +84,7 @@ def backward(
         row_lse = torch.zeros((len(rows), chunk.row_pad, q.shape[1]), dtype=wide)
         for index, item in enumerate(chunk.items):
             row_lse[index, : item.rows.length] = lse[:, slice(*item.rows)].T
-        grads: tuple[torch.Tensor, ...] = _flash_backward(
+        grads: tuple[torch.Tensor, ...] = flash_backward(
             gather(grad_o, rows, chunk.row_pad, wide),
             gather(q, rows, chunk.row_pad, wide),
             gather(k, keys, chunk.key_pad, wide),
@@ -93,7 +93,7 @@ def backward(
             row_lse.transpose(1, 2),
             0.0,
             False,
-            attn_mask=_mask(chunk, wide),
+            attn_mask=chunk_mask(chunk, wide),
             scale=scale,
         )
         return grads
@@ -119,26 +119,31 @@ def _local_rows(
     lse: torch.Tensor,
 ) -> None:
     """Fill the rows of a chunk of instruction and passage blocks."""
-    # The matrix unit takes bf16 and adds in fp32; nothing else here is rounded to fewer bits.
-    dtype = q.dtype if q.dtype == torch.bfloat16 and has_amx() else wide_dtype(q.dtype)
+    dtype = local_dtype(q.dtype)
 
     def read(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         tokens = x.index_select(0, index).to(dtype)
         return tokens.unflatten(0, (len(chunk.items), -1)).transpose(1, 2)
 
-    part, part_lse = _flash(
+    part, part_lse = flash(
         read(q, reads.rows),
         read(k, reads.keys),
         read(v, reads.keys),
         0.0,
         False,
-        attn_mask=_mask(chunk, dtype),
+        attn_mask=chunk_mask(chunk, dtype),
         scale=scale,
     )
     for index, item in enumerate(chunk.items):
         start, end = item.rows
         o[start:end] = part[index, :, : end - start].transpose(0, 1)
         lse[:, start:end] = part_lse[index, :, : end - start]
+
+
+def local_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What the attention of instruction and passage blocks is computed in, of q's `dtype`."""
+    # The matrix unit takes bf16 and adds in fp32; nothing else here is rounded to fewer bits.
+    return dtype if dtype == torch.bfloat16 and has_amx() else wide_dtype(dtype)
 
 
 def _attend(
@@ -151,13 +156,13 @@ def _attend(
         query = gather(q, rows[:1], chunk.row_pad, wide).expand(len(rows), -1, -1, -1)
     else:
         query = gather(q, rows, chunk.row_pad, wide)
-    return _flash(
+    return flash(
         query,
         gather(k, keys, chunk.key_pad, wide),
         gather(v, keys, chunk.key_pad, wide),
         0.0,
         False,
-        attn_mask=_mask(chunk, wide),
+        attn_mask=chunk_mask(chunk, wide),
         scale=scale,
     )
 
@@ -168,7 +173,7 @@ def _spans(chunk: Chunk) -> tuple[list[tuple[Span, ...]], list[tuple[Span, ...]]
     return rows, [(item.prefix, item.own) for item in chunk.items]
 
 
-def _mask(chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
+def chunk_mask(chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
     """0 where a key is seen and -inf elsewhere: [n,1,1,keys], or [1,1,rows,keys] if causal."""
     key = torch.arange(chunk.key_pad)
     if chunk.shift is None:

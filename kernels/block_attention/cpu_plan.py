@@ -22,7 +22,7 @@ from kernels.layout import BlockLayout, Span, pieces
 
 _ROUND = 16
 # Keys gathered at once: large enough to occupy the cores, small enough to stay in cache.
-_CHUNK_KEYS = 1024
+CHUNK_KEYS = 1024
 # Rows of a long block that share a mask; bounds the mask of a causal block to this many rows.
 _CAUSAL_ROWS = 256
 # Query-block rows handled at once; their partial results are per (row, passage).
@@ -99,9 +99,9 @@ def round_up(count: int) -> int:
     return -(-count // _ROUND) * _ROUND
 
 
-def items_per_chunk(pad: int) -> int:
-    """How many items of `pad` tokens make a chunk."""
-    return max(1, _CHUNK_KEYS // pad)
+def items_per_chunk(pad: int, keys: int = CHUNK_KEYS) -> int:
+    """How many items of `pad` tokens make a chunk of at most `keys` keys, or of one item."""
+    return max(1, keys // pad)
 
 
 def attention_plan(layout: BlockLayout, causal: bool) -> Plan:
@@ -109,8 +109,8 @@ def attention_plan(layout: BlockLayout, causal: bool) -> Plan:
     return layout.memo(("cpu attention plan", causal), lambda: _build(layout, causal))
 
 
-def chunked(items: Sequence[Item]) -> tuple[Chunk, ...]:
-    """Group items of equal rounded shape, short ones first, at most `_CHUNK_KEYS` keys a chunk."""
+def chunked(items: Sequence[Item], most: int = CHUNK_KEYS) -> tuple[Chunk, ...]:
+    """Group items of equal rounded shape, short ones first, at most `most` keys a chunk."""
     alike: dict[tuple[int, int, int], list[Item]] = {}
     for item in items:
         keys = item.prefix.length + item.own.length
@@ -118,7 +118,7 @@ def chunked(items: Sequence[Item]) -> tuple[Chunk, ...]:
         alike.setdefault((round_up(keys), round_up(item.rows.length), shift), []).append(item)
     chunks = []
     for (key_pad, row_pad, shift), group in sorted(alike.items()):
-        size = items_per_chunk(max(key_pad, row_pad))
+        size = items_per_chunk(max(key_pad, row_pad), most)
         for first in range(0, len(group), size):
             part = tuple(group[first : first + size])
             chunks.append(Chunk(part, row_pad, key_pad, None if shift < 0 else shift))
@@ -137,11 +137,12 @@ def _build(layout: BlockLayout, causal: bool) -> Plan:
             query += [Item(rows, _NONE, span) for span in others if span.length]
             query.append(own_query_item(rows, spans.query, causal))
     chunks = chunked(local)
-    reads = tuple(_reads(chunk) for chunk in chunks)
+    reads = tuple(reads_of(chunk) for chunk in chunks)
     return Plan(chunks, reads, chunked(query), query_tiles(query))
 
 
-def _reads(chunk: Chunk) -> Reads:
+def reads_of(chunk: Chunk) -> Reads:
+    """The tokens that the items of `chunk` read."""
     none = [_NONE] * len(chunk.items)
     rows = _repeated(none, [item.rows for item in chunk.items], chunk.row_pad)
     keys = ([item.prefix for item in chunk.items], [item.own for item in chunk.items])

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from kernels import SteadyLinear
+from kernels.encoder_blocks import are_apart, encoder_blocks
 from kernels.encoder_rows import EncoderLayer, encoder_rows, project
-from kernels.packed_linear import PackedLinear, can_pack
+from kernels.packed_linear import can_pack, row_linear
 from rerank.backbones.block_interface import BlockContext
 
 
@@ -36,7 +37,13 @@ class PackedEncoder:
         """
         if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not _is_plain(model):
             return None
+        # A context of another kind lets blocks read others by a way of its own.
+        apart = type(context) is BlockContext and are_apart(context.layout)
+        if not apart and not can_pack(model.dtype):
+            return None
         layers = self._pack(model)
+        if apart:
+            return _apart(model, layers, input_ids, positions, context)
         (states,) = model.embeddings(input_ids=input_ids[None], position_ids=positions[None])
         width = states.shape[-1]
         qkv = project(states, layers[0].inward, 3 * width)
@@ -63,6 +70,29 @@ class PackedEncoder:
         return self._layers
 
 
+def _apart(
+    model: Any,
+    layers: list[EncoderLayer],
+    input_ids: torch.Tensor,
+    positions: torch.Tensor,
+    context: BlockContext,
+) -> torch.Tensor:
+    def embed(tokens: torch.Tensor) -> torch.Tensor:
+        ids, places = input_ids[tokens][None], positions[tokens][None]
+        states: torch.Tensor = model.embeddings(input_ids=ids, position_ids=places)[0]
+        return states
+
+    context.layers += len(layers)
+    attention = model.encoder.layer[0].attention.self
+    return encoder_blocks(
+        embed,
+        layers,
+        context.layout,
+        heads=attention.num_attention_heads,
+        scale=attention.scaling,
+    )
+
+
 def _is_plain(model: Any) -> bool:
     """Whether the layers of `model` are what `encoder_rows` computes, in plain linear layers."""
     from transformers.models.bert.modeling_bert import BertModel
@@ -70,7 +100,8 @@ def _is_plain(model: Any) -> bool:
     if type(model) is not BertModel or model.training or model.device.type != "cpu":
         return False
     config = model.config
-    if config.hidden_act != "gelu" or config.is_decoder or not can_pack(model.dtype):
+    known = model.dtype == torch.float32 or can_pack(model.dtype)
+    if config.hidden_act != "gelu" or config.is_decoder or not known:
         return False
     linears = [linear for layer in model.encoder.layer for linear in _linears(layer)]
     # An adapter takes its layer's place, and a quantised layer has no such weight.
@@ -96,10 +127,10 @@ def _packed(layer: Any) -> EncoderLayer:
         torch.cat([getattr(x, name) for x in (query, key, value)]) for name in ("weight", "bias")
     ]
     return EncoderLayer(
-        PackedLinear(*inward),
-        PackedLinear(outward.weight, outward.bias),
+        row_linear(*inward),
+        row_linear(outward.weight, outward.bias),
         layer.attention.output.LayerNorm,
-        PackedLinear(up.weight, up.bias),
-        PackedLinear(down.weight, down.bias),
+        row_linear(up.weight, up.bias),
+        row_linear(down.weight, down.bias),
         layer.output.LayerNorm,
     )
