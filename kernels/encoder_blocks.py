@@ -1,9 +1,9 @@
 """A whole encoder over blocks that read themselves alone: a few at a time, each few in one thread.
 
-In: the embedding of tokens, an encoder's layers, a layout whose blocks are all apart. Out: the
-last hidden states [T, d].
+In: the embedding of tokens, an encoder's layers, a layout whose blocks are apart. Out, in place:
+the last hidden states [T, d].
 
-    encoder_blocks(embed, layers, layout, heads=12, scale=32**-0.5)
+    encoder_blocks(embed, layers, layout, states, heads=12, scale=32**-0.5)
 
 Where no block reads another (texts to be compared, not joined) nothing but a block's own rows is
 needed to take it through all layers. So threads meet once a pass, states stay in a core's cache
@@ -23,20 +23,17 @@ from kernels.block_attention.cpu_plan import (
     CHUNK_KEYS,
     Chunk,
     Item,
-    attention_plan,
     chunked,
     reads_of,
     round_up,
 )
 from kernels.encoder_rows import EncoderLayer, after_attention
-from kernels.layout import BlockLayout
+from kernels.layout import BlockLayout, Span
 from kernels.packed_linear import padded_rows
 from kernels.threads import in_threads
 
 # Fewer rows than this are no work for a thread of their own.
 _FEWEST_ROWS = 256
-# So that no thread waits long for another's last one.
-_TASKS_A_THREAD = 2
 
 
 class _Task(NamedTuple):
@@ -58,52 +55,51 @@ def encoder_blocks(
     embed: Callable[[torch.Tensor], torch.Tensor],
     layers: Sequence[EncoderLayer],
     layout: BlockLayout,
+    states: torch.Tensor,
     *,
     heads: int,
     scale: float,
-) -> torch.Tensor:
-    """The states [T, d] behind `layers` of the tokens of `layout`, whose blocks `are_apart`.
+) -> None:
+    """Fill `states` [T, d] with those behind `layers` of a `layout` whose blocks `are_apart`.
 
     `embed` makes the first states [R, d] of tokens int64 [R] of the packed batch; attention has
     `heads` heads and multiplies its logits by `scale`. A row's bits are those of `encoder_rows` and
     `block_attention`, and depend on no other block.
     """
-    tasks = _plan(layout)
-    first = embed(torch.zeros(1, dtype=torch.int64)) if tasks else embed(torch.zeros(0).long())
-    result = first.new_empty(layout.num_tokens, first.shape[-1])
 
     def fill(task: _Task) -> None:
-        states = _through(task, embed(task.tokens), layers, heads, scale)
+        made = _through(task, embed(task.tokens), layers, heads, scale)
         for chunk, rows in _rows(task):
-            blocks = states[rows].view(len(chunk.items), chunk.row_pad, -1)
+            blocks = made[rows].view(len(chunk.items), chunk.row_pad, -1)
             for item, block in zip(chunk.items, blocks, strict=True):
-                result[slice(*item.rows)] = block[: item.rows.length]
+                states[slice(*item.rows)] = block[: item.rows.length]
 
-    for _ in in_threads(fill, tasks):
+    for _ in in_threads(fill, _tasks(layout, torch.get_num_threads())):
         pass
-    return result
 
 
-def _plan(layout: BlockLayout) -> Sequence[_Task]:
-    """What threads do, the longest blocks first."""
-    wanted = layout.num_tokens // (_TASKS_A_THREAD * torch.get_num_threads())
-    most = min(CHUNK_KEYS, max(_FEWEST_ROWS, wanted))
-
-    def build() -> Sequence[_Task]:
-        items = [item for chunk in attention_plan(layout, False).local for item in chunk.items]
-        tasks: list[list[Item]] = []
-        room = 0
-        for item in sorted(items, key=lambda item: -item.rows.length):
-            rows = round_up(item.rows.length)
-            if rows > room:
-                tasks.append([])
-                room = most
-            tasks[-1].append(item)
-            room -= rows
-        return [_task(chunked(task, most)) for task in tasks]
-
-    made: Sequence[_Task] = layout.memo(("encoder blocks", most), build)
+def _tasks(layout: BlockLayout, threads: int) -> Sequence[_Task]:
+    """What threads do, the longest blocks first, from the layout's memo."""
+    key = ("encoder blocks", threads)
+    made: Sequence[_Task] = layout.memo(key, lambda: _build(layout, threads))
     return made
+
+
+def _build(layout: BlockLayout, threads: int) -> list[_Task]:
+    blocks = [block for spans in layout.spans for block in spans.passages if block.length]
+    left = sum(round_up(block.length) for block in blocks)
+    tasks: list[list[Item]] = []
+    room = 0
+    for block in sorted(blocks, key=lambda block: -block.length):
+        rows = round_up(block.length)
+        if rows > room:
+            tasks.append([])
+            # Ever smaller ones, so that no thread waits long for another's last.
+            room = min(CHUNK_KEYS, max(_FEWEST_ROWS, left // (2 * threads)))
+        tasks[-1].append(Item(block, Span(0, 0), block))
+        room -= rows
+        left -= rows
+    return [_task(chunked(task)) for task in tasks]
 
 
 def _task(chunks: tuple[Chunk, ...]) -> _Task:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from kernels import CachedLayout
 from kernels.host import to_device
+from kernels.threads import in_threads
 from rerank.backbones.block_interface import BlockContext, no_interface, register
 from rerank.backbones.late_interaction import LateInteraction, pooled
 from rerank.backbones.lexical import Lexical
@@ -27,6 +28,8 @@ from rerank.settings.encoder import EncoderSettings
 
 # The name that a cache keeps passages' pooled vectors by.
 _POOLED = "pooled"
+# Rows that a thread normalises at once: what lies between is small enough for its cache.
+_UNIT_ROWS = 512
 
 
 class EncoderBackbone:
@@ -132,7 +135,7 @@ class EncoderBackbone:
             states = output.last_hidden_state[0]
         if not context.layers:
             raise ValueError(no_interface(self.model))
-        hidden = F.normalize(states.float(), dim=-1)
+        hidden = _unit(states)
         if self.late_interaction is not None:
             readout = self._late_readout(hidden, states, prompts)
         else:
@@ -203,3 +206,18 @@ class EncoderBackbone:
         )
         prior = Prior(late.dense_coefficient * pooled(hidden, queries), pooled(hidden, passages))
         return Readout((head,), prior)
+
+
+def _unit(states: torch.Tensor) -> torch.Tensor:
+    """`states` [T, d] as unit vectors, float32."""
+    if states.device.type != "cpu" or states.requires_grad:
+        return F.normalize(states.float(), dim=-1)
+    unit = torch.empty(states.shape)
+
+    def fill(start: int) -> None:
+        rows = slice(start, start + _UNIT_ROWS)
+        unit[rows] = F.normalize(states[rows].float(), dim=-1)
+
+    for _ in in_threads(fill, range(0, len(states), _UNIT_ROWS)):
+        pass
+    return unit

@@ -1,7 +1,8 @@
-"""The forward pass of a BERT in bf16 on a CPU: layers in tiles of rows, weights laid out once.
+"""The forward pass of a BERT on a CPU: blocks or tiles of rows a thread, weights laid out once.
 
 Enters: an encoder and a packed row. Leaves: its last hidden states, or None where the encoder has
-to run as it is: in training, in another dtype, on a GPU, of another shape.
+to run as it is: in training, in another dtype, on a GPU, of another shape. Where no block reads
+another, blocks go through all layers a few at a time; else, in bf16, rows through one layer.
 
     PackedEncoder().states(model, input_ids, positions, context)  # [T, d]
 """
@@ -32,8 +33,8 @@ class PackedEncoder:
     ) -> torch.Tensor | None:
         """The last hidden states [T, d] of `model` for tokens int64 [T] at `positions` int64 [T].
 
-        None where gradients or autocast are on, or `model` is not a plain BERT in bf16 on a CPU
-        that has units for it.
+        None where gradients or autocast are on, or `model` is not a plain BERT on a CPU, in fp32
+        whose blocks are apart or in bf16 for which the CPU has units.
         """
         if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not _is_plain(model):
             return None
@@ -83,14 +84,11 @@ def _apart(
         return states
 
     context.layers += len(layers)
+    states = torch.empty(len(input_ids), model.config.hidden_size, dtype=model.dtype)
     attention = model.encoder.layer[0].attention.self
-    return encoder_blocks(
-        embed,
-        layers,
-        context.layout,
-        heads=attention.num_attention_heads,
-        scale=attention.scaling,
-    )
+    heads, scale = attention.num_attention_heads, attention.scaling
+    encoder_blocks(embed, layers, context.layout, states, heads=heads, scale=scale)
+    return states
 
 
 def _is_plain(model: Any) -> bool:

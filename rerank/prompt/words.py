@@ -12,6 +12,7 @@ everywhere.
 import re
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 # Five, six and seven letters found about as much (docs/mini.md).
 _LETTERS = 6
@@ -21,6 +22,7 @@ _BITS = 0x7FFFFFFF
 NO_WORD = 0
 
 
+@lru_cache(maxsize=1 << 16)
 def word_key(word: str) -> int:
     """The number of `word`, from 1 to 2**31 - 1."""
     return zlib.crc32(word.lower()[:_LETTERS].encode(errors="surrogatepass")) & _BITS or 1
@@ -37,6 +39,15 @@ def word_keys(text: str, characters: Sequence[tuple[int, int]]) -> list[int]:
     A word belongs to the token it begins in; the others of its tokens, and those of no word, get
     `NO_WORD`. Tokens are in the order of the text, but for empty ones.
     """
+    found = {word.start(): word_key(word[0]) for word in _WORD.finditer(text)}
+    if found.keys() <= {start for start, end in characters if start < end}:
+        # Every word begins where a token does, as most tokenizers have it.
+        return [found.get(start, NO_WORD) if start < end else NO_WORD for start, end in characters]
+    return _searched(text, characters)
+
+
+def _searched(text: str, characters: Sequence[tuple[int, int]]) -> list[int]:
+    """`word_keys` of tokens that words may begin within."""
     keys = [NO_WORD] * len(characters)
     words = _WORD.finditer(text)
     word = next(words, None)

@@ -1,4 +1,4 @@
-"""A BERT in tiles of rows reads as transformers' own forward pass does, and knows when it can't."""
+"""A BERT in blocks or tiles of rows reads as transformers does, and knows when it can't."""
 
 import pytest
 import torch
@@ -7,7 +7,18 @@ from rerank_cases import PASSAGES, QUERY, load_ranker, save_model
 from kernels.packed_linear import can_pack
 from rerank.backbones.packed_encoder import PackedEncoder
 
-pytestmark = pytest.mark.skipif(not can_pack(torch.bfloat16), reason="no packed products here")
+has_products = pytest.mark.skipif(not can_pack(torch.bfloat16), reason="no packed products here")
+# Passages and query read the instruction, and the query all of them.
+ATTENDING = """
+backbone: encoder
+query_attends: true
+instruction: "{query}"
+passage: "{text}"
+query: "{query}"
+signal: query
+score: mass
+temperature: 0.5
+"""
 
 # As a share of the scores' standard deviation: both ways round states to eight bits.
 BOUND = 0.1
@@ -29,6 +40,7 @@ def plainly(ranker, monkeypatch):
         return scores(ranker)
 
 
+@has_products
 def test_scores_are_those_of_transformers(folder, monkeypatch):
     ranker = load_ranker(folder, dtype="bfloat16")
     wanted = plainly(ranker, monkeypatch)
@@ -40,6 +52,7 @@ def test_scores_are_those_of_transformers(folder, monkeypatch):
     assert (found - wanted).abs().max() <= BOUND * wanted.std()
 
 
+@has_products
 def test_weights_that_change_are_laid_out_again(folder, monkeypatch):
     """A trainer's checkpoints are read in between its steps."""
     ranker = load_ranker(folder, dtype="bfloat16")
@@ -53,11 +66,24 @@ def test_weights_that_change_are_laid_out_again(folder, monkeypatch):
     assert (after - before).abs().max() > 3 * BOUND * wanted.std()
 
 
-def test_float32_runs_as_it_is(folder, monkeypatch):
+def test_float32_does_the_same_products(folder, monkeypatch):
+    """To the last bits: queries, keys and values are one product here."""
     ranker = load_ranker(folder)
-    assert torch.equal(scores(ranker), plainly(ranker, monkeypatch))
+    wanted = plainly(ranker, monkeypatch)
+    assert (scores(ranker) - wanted).abs().max() <= 1e-5 * wanted.std()
 
 
+@has_products
+def test_blocks_that_read_others(tmp_path, monkeypatch):
+    """In bf16 by tiles of rows; in fp32 as transformers reads them, bit for bit."""
+    folder = save_model(tmp_path, "Bert", "minilm")
+    for dtype, bound in (("float32", 0.0), ("bfloat16", BOUND)):
+        ranker = load_ranker(folder, ATTENDING, dtype=dtype)
+        wanted = plainly(ranker, monkeypatch)
+        assert (scores(ranker) - wanted).abs().max() <= bound * wanted.std()
+
+
+@has_products
 def test_what_is_no_plain_bert_runs_as_it_is(folder, monkeypatch):
     """An adapter in a layer's place, a bias that is missing, another activation."""
 
