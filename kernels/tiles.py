@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 
 from kernels.host import to_device
-from kernels.layout import BlockLayout, Span, pieces
+from kernels.layout import BlockLayout, Span
 
 SPLIT_TOKENS = 1024
 _NONE = Span(0, 0)
@@ -41,56 +41,99 @@ class TileTable(NamedTuple):
 
 def row_tiles(layout: BlockLayout, causal: bool, tokens: int) -> TileTable:
     """Tiles of at most `tokens` query tokens with the keys they see."""
-    key = ("row tiles", causal, tokens)
-    return layout.memo(key, lambda: _table(layout, list(_rows(layout, causal, tokens))))
+
+    def build() -> TileTable:
+        tile, own, far = _tiles(list(_readers(layout)), tokens)
+        if causal:
+            own[:, 1] = tile[:, 1]
+        return _table(tile, own, far, layout)
+
+    made: TileTable = layout.memo(("row tiles", causal, tokens), build)
+    return made
 
 
 def key_tiles(layout: BlockLayout, causal: bool, tokens: int) -> TileTable:
     """Tiles of at most `tokens` keys with the query tokens that see them."""
-    key = ("key tiles", causal, tokens)
-    return layout.memo(key, lambda: _table(layout, list(_keys(layout, causal, tokens))))
+
+    def build() -> TileTable:
+        tile, own, far = _tiles(list(_read(layout)), tokens)
+        if causal:
+            own[:, 0] = tile[:, 0]
+        return _table(tile, own, far, layout)
+
+    made: TileTable = layout.memo(("key tiles", causal, tokens), build)
+    return made
 
 
-def _rows(layout: BlockLayout, causal: bool, size: int) -> Iterator[tuple[Span, Span, Span]]:
-    """(tile, own run, far run) of all query tiles."""
+def _readers(layout: BlockLayout) -> Iterator[tuple[Span, Span]]:
+    """Each block, and the run before it that it reads."""
     for spans in layout.spans:
-        before = Span(spans.instruction.start, spans.query.start)
-        blocks = [(spans.instruction, _NONE)]
-        blocks += [(passage, spans.instruction) for passage in spans.passages]
-        for block, far in [*blocks, (spans.query, before)]:
-            for tile in pieces(block, size):
-                yield tile, Span(block.start, tile.end if causal else block.end), far
+        yield spans.instruction, _NONE
+        yield from ((passage, spans.instruction) for passage in spans.passages)
+        yield spans.query, Span(spans.instruction.start, spans.query.start)
 
 
-def _keys(layout: BlockLayout, causal: bool, size: int) -> Iterator[tuple[Span, Span, Span]]:
-    """(tile, own run, far run) of all key tiles."""
+def _read(layout: BlockLayout) -> Iterator[tuple[Span, Span]]:
+    """Each block, and the run behind it that reads it."""
     for spans in layout.spans:
-        behind = Span(spans.instruction.end, spans.query.end)
-        blocks = [(spans.instruction, behind)]
-        blocks += [(passage, spans.query) for passage in spans.passages]
-        for block, far in [*blocks, (spans.query, _NONE)]:
-            for tile in pieces(block, size):
-                yield tile, Span(tile.start if causal else block.start, block.end), far
+        yield spans.instruction, Span(spans.instruction.end, spans.query.end)
+        yield from ((passage, spans.query) for passage in spans.passages)
+        yield spans.query, _NONE
 
 
-def _table(layout: BlockLayout, work: list[tuple[Span, Span, Span]]) -> TileTable:
-    tiles: list[tuple[int, ...]] = []
-    merges: list[tuple[int, ...]] = []
-    slots = 0
-    for tile, own, far in work:
-        if own.length + far.length <= SPLIT_TOKENS:
-            tiles.append((*tile, *own, *far, -1))
-            continue
-        runs = [(_NONE, piece) for piece in pieces(far, SPLIT_TOKENS)]
-        runs += [(piece, _NONE) for piece in pieces(own, SPLIT_TOKENS)]
-        tiles += [
-            (*tile, *own_part, *far_part, slots + i) for i, (own_part, far_part) in enumerate(runs)
-        ]
-        merges.append((*tile, slots, slots + len(runs)))
-        slots += len(runs)
-    tiles.sort(key=lambda tile: (tile[2] - tile[3] + tile[4] - tile[5], tile))
-    return TileTable(_int32(tiles, 7, layout), _int32(merges, 4, layout), slots)
+def _tiles(
+    blocks: list[tuple[Span, Span]], size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(tile, own run, far run) int64 [n,2] each of all tiles of at most `size` tokens."""
+    block, far = torch.tensor(blocks, dtype=torch.int64).view(-1, 2, 2).unbind(1)
+    owner, tile = _cut(block, size)
+    return tile, block[owner], far[owner]
 
 
-def _int32(rows: list[tuple[int, ...]], width: int, layout: BlockLayout) -> torch.Tensor:
-    return to_device(torch.tensor(rows, dtype=torch.int32).view(-1, width), layout.device)
+def _cut(spans: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which of `spans` [n,2] each piece is of, int64 [m], and the pieces [m,2] of `size` tokens."""
+    counts = (spans[:, 1] - spans[:, 0] + size - 1) // size
+    owner = torch.arange(len(spans)).repeat_interleave(counts)
+    number = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
+    start = spans[owner, 0] + number * size
+    return owner, torch.stack([start, torch.minimum(start + size, spans[owner, 1])], dim=1)
+
+
+def _table(
+    tile: torch.Tensor, own: torch.Tensor, far: torch.Tensor, layout: BlockLayout
+) -> TileTable:
+    """The table of tiles [n,2] with their runs [n,2]; those of long runs are cut."""
+    long = _length(own) + _length(far) > SPLIT_TOKENS
+    whole = torch.cat([tile, own, far, torch.full((len(tile), 1), -1)], dim=1)[~long]
+    cut, merges = _cut_runs(tile[long], own[long], far[long])
+    # In the order of their first tokens, then the longest first, in that order.
+    tiles = torch.cat([whole, cut])
+    tiles = tiles[tiles[:, 0].sort(stable=True).indices]
+    seen = _length(tiles[:, 2:4]) + _length(tiles[:, 4:6])
+    tiles = tiles[seen.sort(stable=True, descending=True).indices]
+    return TileTable(_int32(tiles, layout), _int32(merges, layout), len(cut))
+
+
+def _cut_runs(
+    tile: torch.Tensor, own: torch.Tensor, far: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows [k,7] of the pieces of each tile's runs, far ones first, and the merges [m,4]."""
+    runs = torch.stack([far, own], dim=1).view(-1, 2)
+    owner, piece = _cut(runs, SPLIT_TOKENS)
+    is_own = (owner % 2)[:, None].bool()
+    mine = owner // 2
+    slot = torch.arange(len(piece))[:, None]
+    nothing = torch.zeros_like(piece)
+    pieces = [torch.where(is_own, piece, nothing), torch.where(is_own, nothing, piece)]
+    ends = torch.bincount(mine, minlength=len(tile)).cumsum(0)
+    starts = torch.cat([ends.new_zeros(1), ends])[: len(ends)]
+    merges = torch.cat([tile, starts[:, None], ends[:, None]], dim=1)
+    return torch.cat([tile[mine], *pieces, slot], dim=1), merges
+
+
+def _length(spans: torch.Tensor) -> torch.Tensor:
+    return spans[:, 1] - spans[:, 0]
+
+
+def _int32(rows: torch.Tensor, layout: BlockLayout) -> torch.Tensor:
+    return to_device(rows.to(torch.int32), layout.device)
