@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ sys.path.insert(
 import numpy as np
 import torch
 from measuring.answering import Answering
-from measuring.encoder_systems import SYSTEMS, Rank, quiet
+from measuring.encoder_systems import OPTIONAL_SYSTEMS, SYSTEMS, Rank, quiet
 from passages import make_passages
 from provenance import provenance
 
@@ -57,6 +58,7 @@ PLAN = Plan((10, 50, 100, 200, 500), 100, 5, 500)
 QUICK = Plan((10, 25, 50), 60, 3, 25)
 # Our reranker of another checkout.
 BEFORE = "before"
+ALL_SYSTEMS = {**SYSTEMS, **OPTIONAL_SYSTEMS}
 # A call that takes so much CPU is not repeated.
 LONG_CPU_MS = 30_000
 
@@ -70,7 +72,7 @@ def work(system: str, model: str, dtype: str) -> None:
     """A worker: a line {count, mean_tokens} in, one call, a line {ms, cpu_ms, peak_mb} out."""
     quiet()
     torch.manual_seed(0)
-    prepare = SYSTEMS[system](model, "cpu", dtype)
+    prepare = ALL_SYSTEMS[system](model, "cpu", dtype)
     prepare(make_passages(4, 8))()
     loaded = held_mb()
 
@@ -158,7 +160,7 @@ def ratios(times: Times) -> dict[str, dict[int, float]]:
     """How many times longer a peer takes than one of ours: the median over rounds."""
     found: dict[str, dict[int, float]] = {}
     for own in ("ours", "cached"):
-        for peer in ("cross-encoder", "full", BEFORE):
+        for peer in ("cross-encoder", "int8", "full", BEFORE):
             both = set(times.get(own, {})) & set(times.get(peer, {}))
             for n in sorted(both):
                 rounds = zip(times[peer][n], times[own][n], strict=False)
@@ -212,14 +214,23 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_RERANKER, help="our model (%(default)s)")
     parser.add_argument("--counts", type=int, nargs="+", help="numbers of passages")
     parser.add_argument("--rounds", type=int, help="timed calls each")
-    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        choices=list(ALL_SYSTEMS),
+        default=list(SYSTEMS),
+        help="all but int8, which needs onnx, onnxscript and onnxruntime",
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--before", default="", metavar="FOLDER", help="another checkout")
-    parser.add_argument("--worker", choices=list(SYSTEMS), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=list(ALL_SYSTEMS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker, arguments.model, arguments.dtype)
         return
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if not find_spec(name)]
+    if "int8" in arguments.systems and missing:
+        parser.error(f"the system int8 needs {', '.join(missing)}: install, or leave it out")
     plan = QUICK if arguments.quick else PLAN
     plan = plan._replace(
         counts=tuple(arguments.counts or plan.counts), rounds=arguments.rounds or plan.rounds

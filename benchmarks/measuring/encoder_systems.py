@@ -8,6 +8,8 @@ the call to be timed.
     cross-encoder  sentence-transformers' CrossEncoder of MiniLM's shape with a head, which sorts
                    its pairs by length and pads batches of 32, as it does by default; 256 tokens a
                    pair
+    int8           the same cross-encoder in int8 by ONNX Runtime (`int8_cross_encoder.py`), where
+                   onnx, onnxscript and onnxruntime are installed and it is asked for
     full           MiniLM reading all passages and the query as one sequence by torch's
                    scaled_dot_product_attention
 
@@ -22,8 +24,8 @@ import torch
 from passages import QUERY
 
 from configs.models import MINILM, find_model
+from measuring.int8_cross_encoder import MAX_PAIR_TOKENS, int8_cross_encoder
 
-MAX_PAIR_TOKENS = 256
 Rank = Callable[[], object]
 Prepare = Callable[[list[str]], Rank]
 
@@ -99,3 +101,4 @@ SYSTEMS: dict[str, Callable[[str, str, str], Prepare]] = {
     "cross-encoder": cross_encoder,
     "full": full_attention,
 }
+OPTIONAL_SYSTEMS: dict[str, Callable[[str, str, str], Prepare]] = {"int8": int8_cross_encoder}
