@@ -25,7 +25,7 @@ from kernels.padding import Tokens, gather, scatter_add, wide_dtype
 from kernels.threads import in_threads
 
 flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 # Floats of partial query results a thread holds; heads are taken in groups to stay below it, and
 # in several groups for the threads to share.
@@ -84,7 +84,7 @@ def backward(
         row_lse = torch.zeros((len(rows), chunk.row_pad, q.shape[1]), dtype=wide)
         for index, item in enumerate(chunk.items):
             row_lse[index, : item.rows.length] = lse[:, slice(*item.rows)].T
-        grads: tuple[torch.Tensor, ...] = flash_backward(
+        grads: tuple[torch.Tensor, ...] = _flash_backward(
             gather(grad_o, rows, chunk.row_pad, wide),
             gather(q, rows, chunk.row_pad, wide),
             gather(k, keys, chunk.key_pad, wide),

@@ -99,9 +99,9 @@ def round_up(count: int) -> int:
     return -(-count // _ROUND) * _ROUND
 
 
-def items_per_chunk(pad: int, keys: int = CHUNK_KEYS) -> int:
-    """How many items of `pad` tokens make a chunk of at most `keys` keys, or of one item."""
-    return max(1, keys // pad)
+def items_per_chunk(pad: int) -> int:
+    """How many items of `pad` tokens make a chunk."""
+    return max(1, CHUNK_KEYS // pad)
 
 
 def attention_plan(layout: BlockLayout, causal: bool) -> Plan:
@@ -109,8 +109,8 @@ def attention_plan(layout: BlockLayout, causal: bool) -> Plan:
     return layout.memo(("cpu attention plan", causal), lambda: _build(layout, causal))
 
 
-def chunked(items: Sequence[Item], most: int = CHUNK_KEYS) -> tuple[Chunk, ...]:
-    """Group items of equal rounded shape, short ones first, at most `most` keys a chunk."""
+def chunked(items: Sequence[Item]) -> tuple[Chunk, ...]:
+    """Group items of equal rounded shape, short ones first, at most `CHUNK_KEYS` keys a chunk."""
     alike: dict[tuple[int, int, int], list[Item]] = {}
     for item in items:
         keys = item.prefix.length + item.own.length
@@ -118,7 +118,7 @@ def chunked(items: Sequence[Item], most: int = CHUNK_KEYS) -> tuple[Chunk, ...]:
         alike.setdefault((round_up(keys), round_up(item.rows.length), shift), []).append(item)
     chunks = []
     for (key_pad, row_pad, shift), group in sorted(alike.items()):
-        size = items_per_chunk(max(key_pad, row_pad), most)
+        size = items_per_chunk(max(key_pad, row_pad))
         for first in range(0, len(group), size):
             part = tuple(group[first : first + size])
             chunks.append(Chunk(part, row_pad, key_pad, None if shift < 0 else shift))
