@@ -49,7 +49,7 @@ def search_faiss(
     selection = None if few else Selection(built, live)
     open_, short = np.arange(len(queries)), [np.empty(0, np.int64)]
     while selection and len(open_) and fetched < alive:
-        asked = queries[open_]
+        asked = queries if len(open_) == len(queries) else queries[open_]
         theirs, rows = selection.search(asked, fetched)
         if rows.max() >= len(vectors):
             raise ValueError(f"the FAISS index is damaged: it has a row {rows.max()}")

@@ -69,8 +69,7 @@ class IdTable:
         A row is looked at the first time that it is asked for.
         """
         ids = self._texts(rows)
-        if self._on_disk is not None:
-            new = np.flatnonzero(~self._checked[rows])
+        if self._on_disk is not None and len(new := np.flatnonzero(~self._checked[rows])):
             hashes = hashes_of(ids[number] for number in new.tolist())
             if not self._lead_back(hashes, rows[new]):
                 raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
