@@ -103,8 +103,8 @@ class DocumentRows:
         """Of every chunk its row and its id."""
         pairs = ((row, hash(_document(id_))) for row, id_ in rows)
         table = np.fromiter(chain.from_iterable(pairs), np.int64).reshape(-1, 2)
-        table = table[table[:, 1].argsort()]
-        self._rows, self._hashes = table.T
+        order = table[:, 1].argsort()
+        self._rows, self._hashes = table[order, 0], table[order, 1]
 
     def of(self, documents: Sequence[str]) -> np.ndarray:
         """The rows, int64 [n] ascending, of all their chunks; of others with a hash of theirs."""

@@ -148,7 +148,7 @@ class IdTable:
             raise ValueError(f"{IDS_FILE} is damaged: an id has no end")
         try:
             pairs = zip(starts.tolist(), ends.tolist(), strict=True)
-            return [str(self._data[start:end], "utf-8") for start, end in pairs]
+            return [self._data[start:end].tobytes().decode() for start, end in pairs]
         except UnicodeDecodeError:
             raise ValueError(f"{IDS_FILE} is damaged: an id is no UTF-8") from None
 
