@@ -16,7 +16,7 @@ import numpy as np
 
 from index.dense.build import build_faiss
 from index.dense.file import read_faiss, write_faiss
-from index.dense.kinds import AUTO, choose_factory
+from index.dense.kinds import AUTO, choose_factory, whole_vectors
 from index.dense.recall import recall_at_10
 from index.dense.search import search_faiss
 from index.disk.files import check_digest, file_of, sha256_of, write_atomic
@@ -146,6 +146,9 @@ class Segment:
             self.live = read_live(data, record)
             self.vectors = VectorTable(data, record.shards, dimension, record.vectors)
             self._faiss = read_faiss(data, FAISS_FILE, dimension, record.passages)
+            whole = whole_vectors(self._faiss)
+            # The same numbers, where a search has just read them.
+            self._scored = self.vectors if whole is None else whole
             self.store = PassageStore(data, record.shards)
             self._on_disk = IdTable.open(data, record.passages) if record.ids else None
 
@@ -178,7 +181,7 @@ class Segment:
         live = allowed if allowed is not None else self.live if self.record.deleted else None
         with told_of(self.record):
             return search_faiss(
-                self._faiss, self.record.faiss_factory, self.vectors, queries, k, live
+                self._faiss, self.record.faiss_factory, self._scored, queries, k, live
             )
 
 

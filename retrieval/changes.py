@@ -9,6 +9,7 @@ a document come and go together.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from index.records import Passage
 from index.writing.change import IndexChange
 from retrieval.build import IndexSettings, created_by
 from retrieval.change_source import How, open_source, settings_of
-from retrieval.chunks import by_document
+from retrieval.chunks import DocumentRows, by_document
 from retrieval.corpora.reading import Reading
 from retrieval.corpora.records import Skipped
 from retrieval.encoder import Encoder
@@ -116,7 +117,7 @@ def delete_passages(
     Manifest.read(folder)
     with only_writer(folder), IndexChange(folder) as change:
         settings = settings_of(folder, change.manifest)
-        live = _live(change, wanted, settings)
+        live = _Live(change, settings).rows(wanted)
         unknown = [id_ for id_ in wanted if id_ not in live]
         if unknown and not ignore_unknown:
             raise unknown_ids(folder, unknown, settings.kind)
@@ -175,12 +176,13 @@ def _write_in_files(folder: Path, corpus: str | Iterable[Passage], how: How) -> 
         reading = Reading(Columns(known=change.manifest.columns), limit=how.limit)
         source = open_source(folder, change.manifest, corpus, how, reading)
         added = replaced = 0
+        lived = _Live(change, source.settings)
 
         def records() -> Iterator[Passage]:
             nonlocal added, replaced
             for batch in source.batches():
                 ids = [record.id for record in batch]
-                live = _live(change, ids, source.settings)
+                live = lived.rows(ids)
                 if live and not how.replacing:
                     id_ = next(id_ for id_ in ids if id_ in live)
                     raise already_there(folder, id_, source.settings.kind)
@@ -215,12 +217,25 @@ def _write_in_milvus(folder: Path, corpus: str | Iterable[Passage], how: How) ->
     return Changed(**done._asdict(), skipped=source.skipped)
 
 
-def _live(change: IndexChange, ids: Sequence[str], settings: IndexSettings) -> dict[str, list[int]]:
-    """The rows of those of `ids` that are live: a passage's one, those of a document's chunks."""
-    if settings.cut is not None:
-        return by_document(change.live_ids(), set(ids))
-    rows = change.find(ids).tolist()
-    return {id_: [row] for id_, row in zip(ids, rows, strict=True) if row >= 0}
+class _Live:
+    """What was live in an index before a change: passages, or the documents whose chunks are."""
+
+    def __init__(self, change: IndexChange, settings: IndexSettings) -> None:
+        self._change = change
+        self._chunked = settings.cut is not None
+
+    def rows(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """The rows of those of `ids` that are live: a passage's one, all of a document's."""
+        if self._chunked:
+            rows = self._documents.of(ids)
+            named = zip(rows.tolist(), self._change.ids_of(rows), strict=True)
+            return by_document(named, set(ids))
+        rows = self._change.find(ids)
+        return {id_: [row] for id_, row in zip(ids, rows.tolist(), strict=True) if row >= 0}
+
+    @cached_property
+    def _documents(self) -> DocumentRows:
+        return DocumentRows(self._change.live_ids())
 
 
 def _rows(live: Mapping[str, Sequence[int]]) -> np.ndarray:

@@ -9,8 +9,11 @@ Milvus. No passage is read to tell a hit's document.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from configs.formats.chunks import TokenCounter, chunks
 from index.records import Hit, Passage
@@ -87,9 +90,30 @@ def by_document(
     """Of each of `documents` that has any, its chunks among `rows` (a row, the chunk's id)."""
     found: dict[str, list[Row]] = {}
     for row, id_ in rows:
-        # All ids of an index come by here: what `chunk_of` checks besides would take five times as
-        # long.
-        document = id_.rpartition("#")[0]
+        document = _document(id_)
         if document in documents:
             found.setdefault(document, []).append(row)
     return found
+
+
+class DocumentRows:
+    """The rows of documents' chunks, to be found by a document's name: 16 bytes a chunk."""
+
+    def __init__(self, rows: Iterable[tuple[int, str]]) -> None:
+        """Of every chunk its row and its id."""
+        pairs = ((row, hash(_document(id_))) for row, id_ in rows)
+        table = np.fromiter(chain.from_iterable(pairs), np.int64).reshape(-1, 2)
+        order = table[:, 1].argsort()
+        self._rows, self._hashes = table[order, 0], table[order, 1]
+
+    def of(self, documents: Sequence[str]) -> np.ndarray:
+        """The rows, int64 [n] ascending, of all their chunks; of others with a hash of theirs."""
+        hashes = np.array([hash(document) for document in documents], np.int64)
+        first, end = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
+        parts = [self._rows[a:b] for a, b in zip(first.tolist(), end.tolist(), strict=True)]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
+
+
+def _document(id_: str) -> str:
+    """As `document_of` where the id is a chunk's; what that checks takes five times as long."""
+    return id_.rpartition("#")[0]

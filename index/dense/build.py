@@ -16,6 +16,7 @@ import numpy as np
 from index.dense.file import reason
 from index.dense.gpu import from_gpus, to_gpus, train_on_gpus
 from index.dense.kinds import coded_indexes, has_graph, inner_index
+from index.dense.threads import faiss_threads
 from index.store.shards import VectorTable
 
 _TRAINING_VECTORS_PER_LIST = 64
@@ -42,7 +43,7 @@ def build_faiss(
     """
     threads = 1 if deterministic and has_graph(factory) else faiss.omp_get_max_threads()
     try:
-        with _threads(threads):
+        with faiss_threads(threads):
             built = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
             inverted = _inverted_lists(built)
             if not built.is_trained:
@@ -68,16 +69,6 @@ def build_faiss(
     if isinstance(graph := inner_index(built), faiss.IndexHNSW):
         graph.hnsw.efSearch = _BEAM
     return built
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _inverted_lists(built: faiss.Index) -> faiss.IndexIVF | None:

@@ -47,6 +47,18 @@ def inner_index(built: faiss.Index) -> faiss.Index:
     return built
 
 
+def whole_vectors(built: faiss.Index) -> np.ndarray | None:
+    """The vectors, float32 [n, d], of a `Flat` index or a graph over one, where they lie in it.
+
+    They are there as long as the index is. None for any other kind.
+    """
+    flat = faiss.downcast_index(built.storage) if isinstance(built, faiss.IndexHNSW) else built
+    if type(flat) not in (faiss.IndexFlat, faiss.IndexFlatIP) or flat.ntotal != built.ntotal:
+        return None
+    vectors: np.ndarray = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)  # type: ignore[attr-defined]
+    return vectors.reshape(flat.ntotal, flat.d)
+
+
 def coded_indexes(built: faiss.Index) -> list[faiss.IndexPQ | faiss.IndexIVFPQ]:
     """The indexes of product codes in an index: itself, or what lies inside it."""
     inner = inner_index(built)

@@ -7,11 +7,14 @@ product is added up by itself and in one order, in whatever segment its vector l
 product of two vectors.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Protocol, runtime_checkable
 
 import faiss
 import numpy as np
+
+from index.dense.threads import faiss_threads
 
 # Vectors of length one, as rounding leaves them.
 _LONGEST = 1.01
@@ -20,17 +23,14 @@ _ROWS_AT_ONCE = 256
 _ROWS_A_BLOCK = 16_384
 # How many pairs of a row and a query are held at once.
 _PAIRS = 1 << 22
+# So few take no longer than waking another thread does, which takes milliseconds on a busy machine.
+_FEW_PAIRS = 1_024
 
 Found = tuple[np.ndarray, np.ndarray]
 
 
 class Vectors(Protocol):
-    """Rows of vectors: by number, or all of them, part by part."""
-
-    @property
-    def parts(self) -> Iterable[np.ndarray]:
-        """All of them, float32 [n, d] a part."""
-        ...
+    """Rows of vectors, float32 [n, d] by their numbers; a matrix is one."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
@@ -53,9 +53,17 @@ def inner_products(vectors: Vectors, rows: np.ndarray, query: np.ndarray) -> np.
 def pair_products(
     vectors: Vectors, rows: np.ndarray, queries: np.ndarray, asked: np.ndarray
 ) -> np.ndarray:
-    """The inner product, float32 [n], of each row's vector with the query `asked` [n] for it."""
-    scores = np.empty(len(rows), np.float32)
+    """The inner product, float32 [n], of each row's vector with the query `asked` [n] for it.
+
+    Raises `IndexError` for a row that is none.
+    """
     queries = np.ascontiguousarray(queries, np.float32)
+    if isinstance(vectors, np.ndarray):
+        matrix = np.ascontiguousarray(vectors, np.float32)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(matrix):
+            raise IndexError(f"rows from {rows.min()} to {rows.max()} of {len(matrix)}")
+        return _products(queries, asked, matrix.ctypes.data, rows)
+    scores = np.empty(len(rows), np.float32)
     addresses = vectors.addresses(rows) if isinstance(vectors, Addressed) else None
     if addresses is not None:
         for pairs, start, places in _even_steps(addresses, queries.itemsize * queries.shape[1]):
@@ -88,15 +96,17 @@ def _even_steps(addresses: np.ndarray, step: int) -> Iterator[tuple[np.ndarray, 
 def _products(queries: np.ndarray, asked: np.ndarray, start: int, places: np.ndarray) -> np.ndarray:
     """Of queries [q, d] and rows, int64 [n], of a matrix that begins at the address `start`."""
     products = np.empty(len(places), np.float32)
-    faiss.pairwise_indexed_inner_product(  # type: ignore[attr-defined]
-        queries.shape[1],
-        len(places),
-        faiss.swig_ptr(queries),
-        faiss.swig_ptr(np.ascontiguousarray(asked, np.int64)),
-        faiss.cast_integer_to_float_ptr(start),
-        faiss.swig_ptr(np.ascontiguousarray(places, np.int64)),
-        faiss.swig_ptr(products),
-    )
+    asked, places = (np.ascontiguousarray(each, np.int64) for each in (asked, places))
+    with faiss_threads(1) if len(places) <= _FEW_PAIRS else nullcontext():
+        faiss.pairwise_indexed_inner_product(  # type: ignore[attr-defined]
+            queries.shape[1],
+            len(places),
+            faiss.swig_ptr(queries),
+            faiss.swig_ptr(asked),
+            faiss.cast_integer_to_float_ptr(start),
+            faiss.swig_ptr(places),
+            faiss.swig_ptr(products),
+        )
     return products
 
 
@@ -106,7 +116,8 @@ def rounding(queries: np.ndarray) -> np.ndarray:
     In any order of adding, rounding errs by at most du/(1 - du) times both lengths, u = 2 ** -24.
     """
     error = queries.shape[1] * 2.0**-24
-    return 2 * error / (1 - error) * _LONGEST * np.linalg.norm(queries, axis=1)
+    lengths: np.ndarray = np.sqrt(np.einsum("qd,qd->q", queries, queries))
+    return 2 * error / (1 - error) * _LONGEST * lengths
 
 
 def best_of(

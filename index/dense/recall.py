@@ -3,7 +3,8 @@
 Enters: a search, vectors. Leaves: the share of the best ten that it finds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import numpy as np
 
@@ -15,7 +16,16 @@ _OF_ANOTHER = 0.4
 _SEED = 1234
 
 
-def exact_search(queries: np.ndarray, vectors: Vectors, k: int) -> np.ndarray:
+class WholeTable(Vectors, Protocol):
+    """Vectors that can be read part by part too."""
+
+    @property
+    def parts(self) -> Iterable[np.ndarray]:
+        """All of them, float32 [n, d] a part."""
+        ...
+
+
+def exact_search(queries: np.ndarray, vectors: WholeTable, k: int) -> np.ndarray:
     """Brute force: the best `k` inner products [q, k] of each query. The slow twin of FAISS."""
     best = np.full((len(queries), k), -np.inf, np.float32)
     for part in vectors.parts:
@@ -36,7 +46,7 @@ def mixed_queries(vectors: Vectors, count: int) -> np.ndarray:
 
 
 def recall_at_10(
-    search: Callable[[np.ndarray, int], list[np.ndarray]], vectors: Vectors, queries: int
+    search: Callable[[np.ndarray, int], list[np.ndarray]], vectors: WholeTable, queries: int
 ) -> tuple[float, int]:
     """Recall@10 of searches against exact search, and how many queries were asked.
 

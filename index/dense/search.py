@@ -15,7 +15,7 @@ from index.dense.products import Found, Vectors, pair_products, rounding, search
 from index.dense.selection import Selection
 
 # Rows fetched beyond k, so that what ties with the k-th is seen and the tie broken by id.
-_SPARE = 16
+SPARE = 16
 # Codes of compressed vectors order the top only roughly: fetch more and score them exactly.
 RESCORE_FACTOR = 10
 # Where so few rows are live, or so small a share of all, their vectors are compared.
@@ -44,12 +44,12 @@ def search_faiss(
     if not k or not len(queries):
         return results
     exact = has_exact_scores(factory)
-    enough = fetched = k + _SPARE if exact else k * RESCORE_FACTOR
+    enough = fetched = k + SPARE if exact else k * RESCORE_FACTOR
     few = live is not None and alive <= max(_FEW, len(vectors) // _FEW_OF)
     selection = None if few else Selection(built, live)
     open_, short = np.arange(len(queries)), [np.empty(0, np.int64)]
     while selection and len(open_) and fetched < alive:
-        asked = queries[open_]
+        asked = queries if len(open_) == len(queries) else queries[open_]
         theirs, rows = selection.search(asked, fetched)
         if rows.max() >= len(vectors):
             raise ValueError(f"the FAISS index is damaged: it has a row {rows.max()}")

@@ -69,8 +69,7 @@ class IdTable:
         A row is looked at the first time that it is asked for.
         """
         ids = self._texts(rows)
-        if self._on_disk is not None:
-            new = np.flatnonzero(~self._checked[rows])
+        if self._on_disk is not None and len(new := np.flatnonzero(~self._checked[rows])):
             hashes = hashes_of(ids[number] for number in new.tolist())
             if not self._lead_back(hashes, rows[new]):
                 raise ValueError(f"{IDS_FILE} and {ID_ROWS_FILE} contradict each other")
@@ -149,7 +148,7 @@ class IdTable:
             raise ValueError(f"{IDS_FILE} is damaged: an id has no end")
         try:
             pairs = zip(starts.tolist(), ends.tolist(), strict=True)
-            return [str(self._data[start:end], "utf-8") for start, end in pairs]
+            return [self._data[start:end].tobytes().decode() for start, end in pairs]
         except UnicodeDecodeError:
             raise ValueError(f"{IDS_FILE} is damaged: an id is no UTF-8") from None
 

@@ -86,6 +86,14 @@ class IndexChange:
         except ValueError as error:
             raise self._damaged(error) from None
 
+    def ids_of(self, rows: np.ndarray) -> list[str]:
+        """The ids of `rows`, int64 [n] ascending; raises as `live_ids`."""
+        try:
+            parts = by_part(self._starts, rows)
+            return [id_ for owner, _, places in parts for id_ in self._ids[owner].ids_of(places)]
+        except ValueError as error:
+            raise self._damaged(error) from None
+
     def delete(self, rows: np.ndarray) -> None:
         """Mark rows as deleted, from the commit on."""
         for owner, _, places in by_part(self._starts, rows):

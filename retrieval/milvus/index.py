@@ -116,7 +116,7 @@ class MilvusIndex:
 
 def _cosines(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     rows = np.arange(len(vectors))
-    return inner_products(vectors, rows, query.astype(np.float32))  # type: ignore[arg-type]
+    return inner_products(vectors, rows, query.astype(np.float32))
 
 
 def _hits(ids: Sequence[str], scores: np.ndarray, k: int) -> list[Hit]:

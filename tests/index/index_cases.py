@@ -141,5 +141,7 @@ def change_index(
 def touched(index: DenseIndex) -> DenseIndex:
     """`index`, after every file of it was read."""
     (hits,) = index.search(unit_vectors(1), len(index))
-    index.passages([hit.id for hit in hits])
+    ids = [hit.id for hit in hits]
+    index.passages(ids)
+    index.cosines(unit_vectors(1)[0], ids)
     return index

@@ -9,6 +9,7 @@ import pytest
 from index.dense_index import DenseIndex
 from index.manifest.manifest import Manifest
 from index.verify import verify
+from index.writing.change import IndexChange
 from index.writing.writer import IndexWriter
 from retrieval import (
     Encoder,
@@ -18,6 +19,7 @@ from retrieval import (
     add_passages,
     build_index,
     change_source,
+    chunks,
     compact_index,
     delete_passages,
     update_passages,
@@ -181,6 +183,23 @@ def test_an_update_replaces_all_chunks_in_one_commit(index, encoder):
     assert _by_document(DenseIndex.open(index))["a"] == before["a"]
     compact_index(index)
     assert verify(index).faults == []
+
+
+@pytest.mark.parametrize("equal_hashes", [False, True])
+def test_ids_are_read_once_however_many_batches_a_change_has(
+    index, encoder, monkeypatch, equal_hashes
+):
+    """Of documents whose names have one hash the names decide."""
+    if equal_hashes:
+        monkeypatch.setattr(chunks, "hash", lambda name: 7, raising=False)
+    reads, live_ids = [], IndexChange.live_ids
+    monkeypatch.setattr(IndexChange, "live_ids", lambda self: reads.append(1) or live_ids(self))
+    before = _by_document(DenseIndex.open(index))
+    new = [Passage(f"n{n}", "", "Short.") for n in range(17)]
+    changed = update_passages(index, [DOCUMENTS[5], *new, DOCUMENTS[1]], encoder=encoder)
+    assert (changed.added, changed.replaced, len(reads)) == (17, 2, 1)
+    wanted = before | {document.id: [Chunk(document.id, 0, 6)] for document in new}
+    assert _by_document(DenseIndex.open(index)) == wanted
 
 
 def test_a_document_that_is_there_is_not_added(index, encoder):

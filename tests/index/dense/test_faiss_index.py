@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from index_cases import DIMENSION, unit_vectors, write_index
 
-from index.dense.build import _threads, _training_sample, build_faiss
+from index.dense.build import _training_sample, build_faiss
 from index.dense.file import read_faiss, write_faiss
 from index.dense.kinds import choose_factory, coded_indexes
 from index.dense.recall import exact_search, recall_at_10
 from index.dense.search import search_faiss
+from index.dense.threads import faiss_threads
 from index.dense_index import DenseIndex
 from index.manifest.segments import FAISS_FILE
 
@@ -77,7 +78,7 @@ def test_the_same_vectors_give_the_same_file(factory, table):
     """Whatever the number of threads: a graph is linked by one where that is asked for."""
     files = []
     for threads in (1, 2):
-        with _threads(threads):
+        with faiss_threads(threads):
             built = build_faiss(factory, DIMENSION, table, deterministic=True)
         files.append(faiss.serialize_index(built))
     np.testing.assert_array_equal(*files)
@@ -116,7 +117,7 @@ def test_a_graph_alone_is_linked_by_one_thread_and_only_where_that_is_asked_for(
         add(self, part)
 
     monkeypatch.setattr(kind, "add", told)
-    with _threads(2):
+    with faiss_threads(2):
         build_faiss(factory, DIMENSION, table, deterministic=deterministic)
     assert set(seen) == {threads}
 

@@ -168,7 +168,7 @@ def test_no_descriptor_stays_open_and_few_suffice(tmp_path):
 def test_more_shards_than_are_mapped_are_opened_when_touched(tmp_path, monkeypatch):
     for module in (mapped, shards):
         monkeypatch.setattr(module, "MOST_MAPPED", 2)
-    write_index(tmp_path, VECTORS, shard_size=50)
+    write_index(tmp_path, VECTORS, shard_size=50, factory="SQ8")
     opened = DenseIndex.open(tmp_path)
     shutil.copytree(tmp_path / "data-0001", tmp_path / "kept")
     assert touched(opened).passages(["p0299", "p0000"]) == [passages(300)[299], passages(300)[0]]
