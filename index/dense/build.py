@@ -9,6 +9,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -23,6 +24,7 @@ _TRAINING_VECTORS_PER_LIST = 64
 _READ_AT_ONCE = 4096
 _LISTS_PROBED, _BEAM = 64, 128
 _SEED = 1234
+_MORE_LINKS = 1.05
 
 
 def build_faiss(
@@ -55,6 +57,8 @@ def build_faiss(
                 with _training_sample(vectors, inverted, scratch) as sample:
                     built.train(sample)
             filled = to_gpus(built)
+            if filled is built:
+                reserve(built, len(vectors))
             for part in vectors.parts:
                 filled.add(part)
             built = built if filled is built else from_gpus(filled)
@@ -69,6 +73,32 @@ def build_faiss(
     if isinstance(graph := inner_index(built), faiss.IndexHNSW):
         graph.hnsw.efSearch = _BEAM
     return built
+
+
+def reserve(built: faiss.Index, count: int) -> None:
+    """Make room in an empty `built` for `count` vectors, where they or a graph of them lie whole.
+
+    FAISS's arrays grow by doubling, the old one beside the new: a little beyond a doubling an index
+    would take twice what it holds.
+    """
+    inner = inner_index(built)
+    held = inner
+    if isinstance(inner, faiss.IndexHNSW):
+        held = faiss.downcast_index(inner.storage)
+        graph: Any = inner.hnsw
+        # A node in so many is on upper levels too.
+        links = _MORE_LINKS * graph.cum_nb_neighbors(1)
+        _grow(graph.neighbors, int(count * links))
+        _grow(graph.offsets, count + 1, 1)
+        _grow(graph.levels, count)
+    if isinstance(held, faiss.IndexFlatCodes):
+        _grow(held.codes, count * held.code_size)
+
+
+def _grow(array: Any, size: int, kept: int = 0) -> None:
+    """Let a C++ vector of `kept` entries have room for `size`: it never gives room back."""
+    array.resize(size)
+    array.resize(kept)
 
 
 def _inverted_lists(built: faiss.Index) -> faiss.IndexIVF | None:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from index_cases import DIMENSION, unit_vectors, write_index
 
-from index.dense.build import _training_sample, build_faiss
+from index.dense.build import _training_sample, build_faiss, reserve
 from index.dense.file import read_faiss, write_faiss
-from index.dense.kinds import choose_factory, coded_indexes
+from index.dense.kinds import choose_factory, coded_indexes, inner_index
 from index.dense.recall import exact_search, recall_at_10
 from index.dense.search import search_faiss
 from index.dense.threads import faiss_threads
@@ -190,3 +190,36 @@ def test_a_seeded_row_of_every_so_many_is_trained_on(rows, wanted, tmp_path):
         steps = np.diff(sample[:, 0])
     assert steps.min() >= 1
     assert steps.max() < 2 * rows / wanted + 1
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQ8", "HNSW32,Flat", "HNSW16,SQ8", "PCA16,SQ8"])
+def test_what_lies_whole_is_not_moved_while_it_fills(factory, whole):
+    """An array that moves is there twice for a while."""
+
+    def addresses(built):
+        inner = inner_index(built)
+        graph = isinstance(inner, faiss.IndexHNSW)
+        held = faiss.downcast_index(inner.storage) if graph else inner
+        arrays = [held.codes]
+        if graph:
+            arrays += [inner.hnsw.neighbors, inner.hnsw.offsets, inner.hnsw.levels]
+        return [int(array.data() or 0) for array in arrays]
+
+    def fill(room):
+        built = faiss.index_factory(DIMENSION, factory, faiss.METRIC_INNER_PRODUCT)
+        built.train(whole)
+        if room:
+            reserve(built, ROWS)
+        seen = {0: addresses(built)}
+        for number, part in enumerate(np.array_split(whole, 7), 1):
+            built.add(part)
+            seen[number] = addresses(built)
+        assert built.ntotal == ROWS
+        return list(seen.values()), faiss.serialize_index(built)
+
+    places, made = fill(room=True)
+    assert all(each == places[0] for each in places)
+    moving, plain = fill(room=False)
+    assert all(first != last for first, last in zip(moving[0], moving[-1], strict=True))
+    if not factory.startswith("HNSW"):  # whose threads race
+        np.testing.assert_array_equal(made, plain)
