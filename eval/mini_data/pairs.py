@@ -16,6 +16,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])(\s+)")
 _FEWEST_SENTENCES = 4
 _FEWEST_WORDS = 5
 _STAY = 0.1
+_MOST_CHARACTERS = 1000
 _KEYWORDS_FROM = 14
 _MOST_KEYWORDS = 5
 
@@ -58,7 +59,8 @@ def verbose(passage: str, seed: int) -> Verbose | None:
     """Inverse cloze at length: two or three of the passage's sentences on end ask for the rest.
 
     One time in ten they stay in it: equal words count too (Lee et al., arXiv 1906.00300). None
-    for a passage of fewer than five sentences, or where that many are more than half of its words.
+    for a passage of fewer than five sentences, and where the drawn ones are more than half of its
+    words or 1,000 characters: code then, not sentences.
     """
     pieces = _SENTENCE_END.split(passage)  # sentences, and the spaces between them
     words = [len(sentence.split()) for sentence in pieces[::2]]
@@ -75,6 +77,8 @@ def verbose(passage: str, seed: int) -> Verbose | None:
     start = 2 * int(generator.choice(firsts))
     end = start + 2 * count
     query = " ".join("".join(pieces[start:end]).split())
+    if len(query) > _MOST_CHARACTERS:
+        return None
     if generator.random() < _STAY:
         return Verbose(query, passage)
     return Verbose(query, "".join(pieces[:start] + pieces[end:]).strip())

@@ -29,6 +29,7 @@ def test_sentences_on_end_ask_for_the_rest_which_keeps_its_lines():
     assert len({each.query.count("Line") for each in made}) == 2
     assert verbose(TEXT, 0) is None
     assert verbose(f"One two three four five. {'word ' * 90}. " * 2, 0) is None
+    assert verbose(f"return one and two {'x' * 600}. " * 9, 0) is None
 
 
 def test_keywords_are_rare_words_of_the_passage_in_its_order():
