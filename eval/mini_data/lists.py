@@ -6,12 +6,12 @@ and those that the reranker scores well above the right one.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from eval.mini_data.pack import Pair
-from eval.mini_data.pairs import Pairs, digest, keywords, verbose, words_of
+from eval.mini_data.pairs import Pairs, digest, keywords, words_of
 from eval.mini_data.source_search import Asked, SourceSearch
 from rerank.backbones.encoder import EncoderBackbone
 from rerank.examples.labelled import Example
@@ -26,9 +26,7 @@ class ListSettings:
     among them that the reranker scores above `ceiling` times the right passage (positive-aware
     mining, arXiv 2407.15831). A ceiling below 1 would leave only lists that the reranker orders
     well already. Of the passages that are asked for, one in `keywords_every` is also asked for by
-    its rarest words, one in `titles_every` by its title, where no other has that. One in
-    `verbose_every` of those to train on and of five sentences and more is asked for by two or three
-    of them, which are nine times of ten taken out of it.
+    its rarest words, one in `titles_every` by its title, where no other has that.
 
     A list to choose by has the right passage and the `rivals` best others, whatever their scores.
     Passages are read to `max_passage_tokens`, and kept to `max_characters`.
@@ -40,7 +38,6 @@ class ListSettings:
     ceiling: float = 1.1
     keywords_every: int = 8
     titles_every: int = 8
-    verbose_every: int = 2
     rivals: int = 19
     max_passage_tokens: int = 128
     max_characters: int = 700
@@ -59,66 +56,50 @@ def make_lists(
 ) -> Lists:
     """The lists of the source `name`."""
     passages, groups, places = _passages(pairs, settings)
-    held = {pair.group for pair in pairs if pair.held_out}
-    own = _queries(pairs, passages, places, settings)
-    search = rests = SourceSearch(backbone, passages, settings.max_passage_tokens)
-    # What is left of a passage is never found, and its queries are read apart, for bfloat16 rounds
-    # by the company: all other queries have the lists that they have without.
-    whole, spoken = len(passages), []
-    taught = {text: place for text, place in places.items() if groups[place] not in held}
-    for query, place, rest in _verbose(taught, passages, settings):
-        if rest.text == passages[place].text:
-            spoken.append((query, place))
-        else:
-            spoken.append((query, len(passages)))
-            passages.append(rest)
-            groups.append(groups[place])
-    if len(passages) > whole:
-        rests = SourceSearch(backbone, passages[whole:], settings.max_passage_tokens)
-    asked = own + spoken
+    asked = _queries(pairs, passages, places, settings)
+    search = SourceSearch(backbone, passages, settings.max_passage_tokens)
     answers: dict[str, set[int]] = {}
     for query, place in asked:
         answers.setdefault(query.casefold(), set()).add(place)
+    held = {pair.group for pair in pairs if pair.held_out}
     lists = Lists([], [], 0)
     dropped = 0
-    read = [one for part in (own, spoken) for one in search.ask([query for query, _ in part])]
+    read = search.ask([query for query, _ in asked])
     for number, ((query, place), one) in enumerate(zip(asked, read, strict=True)):
         right = answers[query.casefold()]
         found = search.fused(one, settings.depth)
         allowed = [r for r in found if r not in right and groups[r] != groups[place]]
-        in_rests = place >= whole
-        score = (rests if in_rests else search).scores(one, [place - whole * in_rests])[0]
         if groups[place] in held:
             kept = allowed[: settings.rivals]
         else:
             ranked = set(found[settings.skip :])
             far = [r for r in allowed if r in ranked and groups[r] not in held]
-            far, higher = _far(search, one, score, far, settings.ceiling)
+            far, higher = _far(search, one, place, far, settings.ceiling)
             dropped += higher
             kept = _thinned(far, settings.negatives)
         if kept:
             chosen = tuple(passages[row] for row in (place, *kept))
-            scores = [score, *search.scores(one, kept)]
+            scores = search.scores(one, [place, *kept]).tolist()
             example = Example(
                 f"{name}-{number}",
                 query,
                 chosen,
                 {passages[place].id: 1},
-                {p.id: round(float(s), 3) for p, s in zip(chosen, scores, strict=True)},
+                {p.id: round(s, 3) for p, s in zip(chosen, scores, strict=True)},
             )
             (lists.held_out if groups[place] in held else lists.train).append(example)
     return lists._replace(dropped=dropped)
 
 
 def _far(
-    search: SourceSearch, asked: Asked, right: float, rows: list[int], ceiling: float
+    search: SourceSearch, asked: Asked, right: int, rows: list[int], ceiling: float
 ) -> tuple[list[int], int]:
-    """Of `rows` those at most `ceiling` times as high as the score `right`; how many are higher."""
+    """Of `rows` those at most `ceiling` times as high as `right`, and how many are higher."""
     if not rows:
         return [], 0
-    most = right - (1 - ceiling) * abs(right)
-    scores = search.scores(asked, rows)
-    far = [row for row, score in zip(rows, scores, strict=True) if score <= most]
+    scores = search.scores(asked, [right, *rows])
+    most = scores[0] - (1 - ceiling) * abs(scores[0])
+    far = [row for row, score in zip(rows, scores[1:], strict=True) if score <= most]
     return far, len(rows) - len(far)
 
 
@@ -177,19 +158,3 @@ def _queries(
         if untitled and drawn and titles[pair.title] == 1:
             asked.append((pair.title, place))
     return list(dict.fromkeys(asked))
-
-
-def _verbose(
-    places: Mapping[str, int], passages: Sequence[Candidate], settings: ListSettings
-) -> list[tuple[str, int, Candidate]]:
-    """Sentences of some of the texts at `places`, that place, and the passage as it answers."""
-    found = []
-    for text, place in places.items():
-        drawn = digest(f"verbose {text}") % settings.verbose_every == 0
-        if drawn and (made := verbose(text, seed=0)):
-            passage = passages[place]
-            rest = passage._replace(
-                id=f"{passage.id}-rest", text=_cut(made.rest, settings.max_characters)
-            )
-            found.append((made.query, place, rest))
-    return found

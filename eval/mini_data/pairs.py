@@ -12,11 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])(\s+)")
 _FEWEST_SENTENCES = 4
 _FEWEST_WORDS = 5
-_STAY = 0.1
-_MOST_CHARACTERS = 1000
 _KEYWORDS_FROM = 14
 _MOST_KEYWORDS = 5
 
@@ -29,13 +26,6 @@ class Pairs(NamedTuple):
     queries: list[tuple[str, int]]
 
 
-class Verbose(NamedTuple):
-    """Sentences of a passage as a query, and the passage as it answers."""
-
-    query: str
-    rest: str
-
-
 def cloze(name: str, passages: Sequence[str]) -> Pairs:
     """Inverse cloze (Lee et al., ACL 2019): the second sentence asks for all the others.
 
@@ -46,42 +36,13 @@ def cloze(name: str, passages: Sequence[str]) -> Pairs:
     for passage in passages:
         sentences = [
             sentence
-            for sentence in _SENTENCE_END.split(passage)
+            for sentence in re.split(r"(?<=[.!?])\s+", passage)
             if len(sentence.split()) >= _FEWEST_WORDS
         ]
         if len(sentences) >= _FEWEST_SENTENCES:
             queries.append((sentences[1], len(kept)))
             kept.append(" ".join([sentences[0], *sentences[2:]]))
     return Pairs(name, kept, queries)
-
-
-def verbose(passage: str, seed: int) -> Verbose | None:
-    """Inverse cloze at length: two or three of the passage's sentences on end ask for the rest.
-
-    One time in ten they stay in it: equal words count too (Lee et al., arXiv 1906.00300). None
-    for a passage of fewer than five sentences, and where the drawn ones are more than half of its
-    words or 1,000 characters: code then, not sentences.
-    """
-    pieces = _SENTENCE_END.split(passage)  # sentences, and the spaces between them
-    words = [len(sentence.split()) for sentence in pieces[::2]]
-    generator = np.random.default_rng([seed, digest(passage)])
-    count = int(generator.integers(2, 4))
-    firsts = [
-        first
-        for first in range(len(words) - count + 1)
-        if min(words[first : first + count]) >= _FEWEST_WORDS
-        and sum(words[first : first + count]) <= sum(words) / 2
-    ]
-    if sum(each >= _FEWEST_WORDS for each in words) <= _FEWEST_SENTENCES or not firsts:
-        return None
-    start = 2 * int(generator.choice(firsts))
-    end = start + 2 * count
-    query = " ".join("".join(pieces[start:end]).split())
-    if len(query) > _MOST_CHARACTERS:
-        return None
-    if generator.random() < _STAY:
-        return Verbose(query, passage)
-    return Verbose(query, "".join(pieces[:start] + pieces[end:]).strip())
 
 
 def keywords(name: str, passages: Sequence[str], frequency: Mapping[str, int], seed: int) -> Pairs:

@@ -1,4 +1,4 @@
-from eval.mini_data.pairs import Pairs, alone, cloze, drawn, keywords, verbose, words_of
+from eval.mini_data.pairs import Pairs, alone, cloze, drawn, keywords, words_of
 
 TEXT = (
     "The first sentence says what this is. The second one asks for all the others. "
@@ -13,23 +13,6 @@ def test_the_second_sentence_asks_for_the_others_and_is_not_among_them():
     assert query not in pairs.passages[place]
     assert pairs.passages[place].startswith("The first")
     assert pairs.passages[place].endswith("it.")
-
-
-def test_sentences_on_end_ask_for_the_rest_which_keeps_its_lines():
-    lines = "\n".join(f"Line number {n} says something of its own." for n in range(8))
-    made = [verbose(f"{seed}. {lines}", seed) for seed in range(60)]
-    stayed = [each for each in made if each.query in " ".join(each.rest.split())]
-    assert 0 < len(stayed) < 20
-    for each in (each for each in made if each not in stayed):
-        count = each.query.count("Line")
-        assert count in (2, 3)
-        assert each.rest.count("\nLine") >= 8 - count - 1
-        first = int(each.query.split()[2])
-        assert each.query.split()[2::8] == [str(first + n) for n in range(count)]
-    assert len({each.query.count("Line") for each in made}) == 2
-    assert verbose(TEXT, 0) is None
-    assert verbose(f"One two three four five. {'word ' * 90}. " * 2, 0) is None
-    assert verbose(f"return one and two {'x' * 600}. " * 9, 0) is None
 
 
 def test_keywords_are_rare_words_of_the_passage_in_its_order():

@@ -174,39 +174,6 @@ def test_a_ceiling_above_the_right_passage_lets_its_rivals_in(mini):
         assert max(example.scores.values()) <= 1.101 * example.scores[ids[0]]
 
 
-def test_sentences_ask_for_what_is_left_of_their_passage(mini):
-    """The rest is right in its own list alone; all other queries have the lists they had."""
-    pairs = _pairs(40)
-    long = [
-        pair._replace(
-            passage=" ".join(f"{pair.passage[:-1]} in the {word}." for word in PLACES[:7])
-        )
-        for pair in pairs
-    ]
-    often, never = (
-        make_lists(
-            "animals", long, mini.backbone, ListSettings(verbose_every=every, max_passage_tokens=24)
-        )
-        for every in (1, 10**18)
-    )
-    without = {example.id: example for example in never.train}
-    more = [example for example in often.train if example.id not in without]
-    assert [e for e in often.train if e.id in without] == never.train
-    assert often.held_out == never.held_out
-    assert len(more) > len(never.train) / 2
-    group = {pair.passage: pair.group for pair in long}
-    held = {pair.group for pair in long if pair.held_out}
-    whole = {p.id.removesuffix("-rest"): p for e in never.train for p in e.passages}
-    for example in more:
-        right, *others = example.passages
-        origin = whole[right.id.removesuffix("-rest")].text
-        assert example.query in origin
-        assert (example.query in right.text) == (right.text == origin)
-        assert not any(p.id.endswith("-rest") for p in others)
-        assert group[origin] not in {group[p.text] for p in others} | held
-    assert 0 < sum(not e.passages[0].id.endswith("-rest") for e in more) < len(more) / 4
-
-
 def _misordered(example):
     right, *others = (example.scores[passage.id] for passage in example.passages)
     return right < max(others)
