@@ -101,4 +101,6 @@ def _session(model: Any, tokenizer: Any) -> Any:
         quantize_dynamic(whole, small, weight_type=QuantType.QInt8)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        # Or its threads would spin on while the next system has its turn.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         return onnxruntime.InferenceSession(small, options, providers=["CPUExecutionProvider"])
