@@ -19,7 +19,7 @@ request has the same arithmetic in any batch. Long tiles come first, so that non
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -41,27 +41,35 @@ class TileTable(NamedTuple):
 
 def row_tiles(layout: BlockLayout, causal: bool, tokens: int) -> TileTable:
     """Tiles of at most `tokens` query tokens with the keys they see."""
-
-    def build() -> TileTable:
-        tile, own, far = _tiles(list(_readers(layout)), tokens)
-        if causal:
-            own[:, 1] = tile[:, 1]
-        return _table(tile, own, far, layout)
-
-    made: TileTable = layout.memo(("row tiles", causal, tokens), build)
-    return made
+    # A causal query sees its own block up to its tile's end.
+    return _made(layout, _readers, 1, causal, tokens)
 
 
 def key_tiles(layout: BlockLayout, causal: bool, tokens: int) -> TileTable:
     """Tiles of at most `tokens` keys with the query tokens that see them."""
+    # A causal key is seen by its own block from its tile's start.
+    return _made(layout, _read, 0, causal, tokens)
+
+
+def _made(
+    layout: BlockLayout,
+    blocks: Callable[[BlockLayout], Iterator[tuple[Span, Span]]],
+    bound: int,
+    causal: bool,
+    tokens: int,
+) -> TileTable:
+    """The table of `blocks` and the runs they see, from the layout's memo.
+
+    Where it is causal, what a tile sees of its own block begins (`bound` 0) or ends (1) with it.
+    """
 
     def build() -> TileTable:
-        tile, own, far = _tiles(list(_read(layout)), tokens)
+        tile, own, far = _tiles(list(blocks(layout)), tokens)
         if causal:
-            own[:, 0] = tile[:, 0]
+            own[:, bound] = tile[:, bound]
         return _table(tile, own, far, layout)
 
-    made: TileTable = layout.memo(("key tiles", causal, tokens), build)
+    made: TileTable = layout.memo(("tiles", blocks, causal, tokens), build)
     return made
 
 

@@ -33,6 +33,19 @@ def tokenizer_of(name: str):
     return AutoTokenizer.from_pretrained(find_model(name))
 
 
+# An encoder whose passages and query read the instruction, and its query all of them.
+ATTENDING = """
+backbone: encoder
+query_attends: true
+instruction: "{query}"
+passage: "{text}"
+query: "{query}"
+signal: query
+score: mass
+temperature: 0.5
+"""
+
+
 def save_model(folder: Path, family: str, tokenizer: str, **changes: object) -> Path:
     """A random model of `family`, 4 layers, in `folder`, with the tokenizer of a real model."""
     words = tokenizer_of(tokenizer)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from rerank_cases import load_ranker, save_model
+from rerank_cases import ATTENDING, load_ranker, save_model
 
 from rerank import BlockRanker
 from rerank.prompt.candidates import as_candidates
@@ -12,16 +12,6 @@ from rerank.prompt.candidates import as_candidates
 WORDS = ["faust", "pear", "goethe", "rain", "tragedy", "weimar", "novel", "wrote", "water", "play"]
 # A wide feed-forward layer: torch adds up so long a sum in parts, by the number of rows.
 WIDE = {"intermediate_size": 1536, "num_hidden_layers": 2}
-ATTENDING = """
-backbone: encoder
-query_attends: true
-instruction: "{query}"
-passage: "{text}"
-query: "{query}"
-signal: query
-score: mass
-temperature: 0.5
-"""
 CASES = [(1, "float32"), (2, "float32"), (1, "bfloat16"), (1, "float16")]
 
 

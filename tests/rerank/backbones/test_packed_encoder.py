@@ -2,23 +2,12 @@
 
 import pytest
 import torch
-from rerank_cases import PASSAGES, QUERY, load_ranker, save_model
+from rerank_cases import ATTENDING, PASSAGES, QUERY, load_ranker, save_model
 
 from kernels.packed_linear import can_pack
 from rerank.backbones.packed_encoder import PackedEncoder
 
 has_products = pytest.mark.skipif(not can_pack(torch.bfloat16), reason="no packed products here")
-# Passages and query read the instruction, and the query all of them.
-ATTENDING = """
-backbone: encoder
-query_attends: true
-instruction: "{query}"
-passage: "{text}"
-query: "{query}"
-signal: query
-score: mass
-temperature: 0.5
-"""
 
 # As a share of the scores' standard deviation: both ways round states to eight bits.
 BOUND = 0.1
