@@ -32,9 +32,6 @@ from kernels.layout import BlockLayout, Span
 from kernels.packed_linear import padded_rows
 from kernels.threads import in_threads
 
-# Fewer rows than this are no work for a thread of their own.
-_FEWEST_ROWS = 256
-
 
 class _Task(NamedTuple):
     """Blocks that one thread takes through all layers: `chunks` of one rounded length each.
@@ -89,13 +86,15 @@ def _build(layout: BlockLayout, threads: int) -> list[_Task]:
     blocks = [block for spans in layout.spans for block in spans.passages if block.length]
     left = sum(round_up(block.length) for block in blocks)
     tasks: list[list[Item]] = []
-    room = 0
+    room, share = 0, 0
     for block in sorted(blocks, key=lambda block: -block.length):
         rows = round_up(block.length)
-        if rows > room:
+        # The last tasks are one a thread, as even as blocks can be dealt.
+        if room <= 0 or (rows > room and not share):
             tasks.append([])
-            # Ever smaller ones, so that no thread waits long for another's last.
-            room = min(CHUNK_KEYS, max(_FEWEST_ROWS, left // (2 * threads)))
+            if left <= threads * CHUNK_KEYS:
+                share = share or -(-left // threads)
+            room = share or min(CHUNK_KEYS, left // (2 * threads))
         tasks[-1].append(Item(block, Span(0, 0), block))
         room -= rows
         left -= rows
