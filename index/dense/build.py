@@ -16,7 +16,7 @@ import numpy as np
 
 from index.dense.file import reason
 from index.dense.gpu import from_gpus, to_gpus, train_on_gpus
-from index.dense.kinds import coded_indexes, has_graph, inner_index
+from index.dense.kinds import coded_indexes, has_graph, inner_index, linked_index
 from index.dense.threads import faiss_threads
 from index.store.shards import VectorTable
 
@@ -82,9 +82,8 @@ def reserve(built: faiss.Index, count: int) -> None:
     would take twice what it holds.
     """
     inner = inner_index(built)
-    held = inner
+    held = linked_index(inner)
     if isinstance(inner, faiss.IndexHNSW):
-        held = faiss.downcast_index(inner.storage)
         graph: Any = inner.hnsw
         # A node in so many is on upper levels too.
         links = _MORE_LINKS * graph.cum_nb_neighbors(1)

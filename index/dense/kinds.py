@@ -47,12 +47,17 @@ def inner_index(built: faiss.Index) -> faiss.Index:
     return built
 
 
+def linked_index(built: faiss.Index) -> faiss.Index:
+    """What holds the vectors or their codes: the index that a graph links, or `built` itself."""
+    return faiss.downcast_index(built.storage) if isinstance(built, faiss.IndexHNSW) else built
+
+
 def whole_vectors(built: faiss.Index) -> np.ndarray | None:
     """The vectors, float32 [n, d], of a `Flat` index or a graph over one, where they lie in it.
 
     They are there as long as the index is. None for any other kind.
     """
-    flat = faiss.downcast_index(built.storage) if isinstance(built, faiss.IndexHNSW) else built
+    flat = linked_index(built)
     if type(flat) not in (faiss.IndexFlat, faiss.IndexFlatIP) or flat.ntotal != built.ntotal:
         return None
     vectors: np.ndarray = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)  # type: ignore[attr-defined]
@@ -64,6 +69,5 @@ def coded_indexes(built: faiss.Index) -> list[faiss.IndexPQ | faiss.IndexIVFPQ]:
     inner = inner_index(built)
     if isinstance(inner, faiss.IndexRefine):
         return coded_indexes(faiss.downcast_index(inner.base_index))
-    if isinstance(inner, faiss.IndexHNSW):
-        return coded_indexes(faiss.downcast_index(inner.storage))
-    return [inner] if isinstance(inner, faiss.IndexPQ | faiss.IndexIVFPQ) else []
+    held = linked_index(inner)
+    return [held] if isinstance(held, faiss.IndexPQ | faiss.IndexIVFPQ) else []

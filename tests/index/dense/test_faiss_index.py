@@ -7,7 +7,7 @@ from index_cases import DIMENSION, unit_vectors, write_index
 
 from index.dense.build import _training_sample, build_faiss, reserve
 from index.dense.file import read_faiss, write_faiss
-from index.dense.kinds import choose_factory, coded_indexes, inner_index
+from index.dense.kinds import choose_factory, coded_indexes, inner_index, linked_index
 from index.dense.recall import exact_search, recall_at_10
 from index.dense.search import search_faiss
 from index.dense.threads import faiss_threads
@@ -198,10 +198,8 @@ def test_what_lies_whole_is_not_moved_while_it_fills(factory, whole):
 
     def addresses(built):
         inner = inner_index(built)
-        graph = isinstance(inner, faiss.IndexHNSW)
-        held = faiss.downcast_index(inner.storage) if graph else inner
-        arrays = [held.codes]
-        if graph:
+        arrays = [linked_index(inner).codes]
+        if isinstance(inner, faiss.IndexHNSW):
             arrays += [inner.hnsw.neighbors, inner.hnsw.offsets, inner.hnsw.levels]
         return [int(array.data() or 0) for array in arrays]
 
